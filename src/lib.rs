@@ -1,1 +1,4 @@
-//! Nightjar.
+//! Nightjar: an MQTT broker in which an acknowledgement says what is durably true, and nothing else.
+
+pub mod config;
+pub mod env;

@@ -1,0 +1,9 @@
+//! The only doors to the outside: clocks, random numbers, sockets, threads and tasks.
+//!
+//! Everything above takes time and randomness from here, so that a test can put its own in their place and so that the
+//! pure rooms below never meet them at all.
+
+pub mod clock;
+pub mod entropy;
+pub mod net;
+pub mod task;

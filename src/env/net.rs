@@ -1,0 +1,67 @@
+//! Sockets.
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub use tokio::net::{TcpListener, TcpStream};
+
+/// A peer that vanished without a word is asked after this much silence.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// And again in this interval, until the system gives it up.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Opens a listener. With `reuse_port` several listeners may share one address, so that the kernel spreads the
+/// connections over the threads that accept.
+///
+/// Must be called within a tokio runtime: the listener belongs to it from then on.
+pub fn bind(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Or a restart would have to wait until the last connections of the process before have left TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // So that `[::]` and `0.0.0.0` can both be listened on, whatever the machine's default is.
+        socket.set_only_v6(true)?;
+    }
+    // Accepted sockets inherit it: one system call less per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Lets the kernel find out that the peer is gone, for clients that asked for no keep alive of MQTT's own.
+pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
+    let settings = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
+    SockRef::from(stream).set_tcp_keepalive(&settings)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn two_listeners_share_a_port_only_when_both_ask() {
+        let first = bind(([127, 0, 0, 1], 0).into(), true, 16).unwrap();
+        let address = first.local_addr().unwrap();
+        assert!(bind(address, false, 16).is_err());
+        bind(address, true, 16).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_accepted_socket_sends_without_delay() {
+        let listener = bind(([127, 0, 0, 1], 0).into(), false, 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let (stream, _) = ours.unwrap();
+        assert!(stream.nodelay().unwrap());
+        keepalive(&stream).unwrap();
+        drop(theirs);
+    }
+}

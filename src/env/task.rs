@@ -1,0 +1,56 @@
+//! Threads and tasks.
+
+use nightjar_base::Tick;
+use std::future::Future;
+use std::io;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use tokio::time::{Interval, error::Elapsed};
+
+/// How many cores this process may use.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Starts a thread under a name that debuggers and panics show.
+pub fn thread<T, F>(name: &str, work: F) -> io::Result<JoinHandle<T>>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Starts a task on the runtime of this thread.
+pub fn spawn<F>(work: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(work)
+}
+
+/// Sleeps until the clock that reads `now` will read `deadline`; not at all if it is past.
+pub async fn sleep_until(now: Tick, deadline: Tick) {
+    tokio::time::sleep(Duration::from_millis(deadline.since(now))).await;
+}
+
+/// Sleeps.
+pub async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Wakes every `period`, first after one period. A wake-up that was missed is left out, not made up for.
+#[must_use]
+pub fn interval(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    interval
+}
+
+/// Gives `work` this much time.
+pub async fn timeout<F: Future>(duration: Duration, work: F) -> Result<F::Output, Elapsed> {
+    tokio::time::timeout(duration, work).await
+}
