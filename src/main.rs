@@ -1,1 +1,7 @@
-fn main() {}
+//! The `nightjar` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nightjar::cli::main()
+}

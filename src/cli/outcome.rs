@@ -1,0 +1,49 @@
+//! How a command can fail, as the process's exit code.
+
+use crate::config::Mistakes;
+
+/// Why a command ended without having done its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration is wrong; nothing was started.
+    #[error("{mistakes}\nnothing was started: {} in the configuration", count(mistakes))]
+    Config {
+        /// All that is wrong.
+        mistakes: Mistakes,
+    },
+    /// The store is damaged; nothing was changed.
+    #[error("{0}")]
+    Damaged(Box<dyn std::error::Error + Send + Sync>),
+    /// Another process uses the data folder.
+    #[error("{0}")]
+    Locked(Box<dyn std::error::Error + Send + Sync>),
+    /// Anything else.
+    #[error("{0}")]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Failure {
+    /// The exit code that scripts and service managers see.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Other(_) => 1,
+            Self::Config { .. } => 2,
+            Self::Damaged(_) => 3,
+            Self::Locked(_) => 4,
+        }
+    }
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        Self::Config { mistakes }
+    }
+}
+
+fn count(mistakes: &Mistakes) -> String {
+    match mistakes.0.len() {
+        1 => "1 mistake".to_owned(),
+        number => format!("{number} mistakes"),
+    }
+}
