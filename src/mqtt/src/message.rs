@@ -1,6 +1,6 @@
 //! An application message as the broker keeps it: once, shared by all who receive it.
 
-use crate::QoS;
+use crate::{PublishParts, QoS};
 use nightjar_base::Wall;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,25 @@ impl Message {
     #[must_use]
     pub fn topic(&self) -> &str {
         std::str::from_utf8(&self.body[..usize::from(self.topic_length)]).unwrap_or_default()
+    }
+
+    /// The topic name's bytes, without the check that `topic` makes.
+    #[must_use]
+    #[inline]
+    pub fn topic_bytes(&self) -> &[u8] {
+        &self.body[..usize::from(self.topic_length)]
+    }
+
+    /// What the encoder needs of it: the expiry interval as what is left at `now` [MQTT-3.3.2-6].
+    #[must_use]
+    #[inline]
+    pub fn parts(&self, now: Wall) -> PublishParts<'_> {
+        PublishParts {
+            topic: self.topic_bytes(),
+            properties: self.properties(),
+            payload: self.payload(),
+            expiry: self.expires.map(|at| u32::try_from(now.seconds_until(at)).unwrap_or(u32::MAX)),
+        }
     }
 
     /// The encoded v5 properties to forward, without their length.
