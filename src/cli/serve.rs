@@ -20,9 +20,9 @@ fn announce(sources: &Sources, config: &Config) {
         Some(path) => info!(version, config = %path.display(), "nightjar starts"),
         None => info!(version, config = "none, built-in defaults", "nightjar starts"),
     }
-    info!(data = %config.node.data.display(), durability = ?config.store.durability, "store");
+    info!(data = %config.node.data.display(), durability = %config.store.durability, "store");
     if config.store.durability != Durability::Sync {
-        warn!(durability = ?config.store.durability, "acknowledged messages can be lost by a power cut, as configured");
+        warn!(durability = %config.store.durability, "acknowledged messages can be lost by a power cut, as configured");
     }
     for listener in &config.listeners {
         info!(name = %listener.name, address = %listener.address, transport = "tcp", anonymous = listener.anonymous, "listener");

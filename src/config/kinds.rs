@@ -85,9 +85,12 @@ impl Kind<bool> for Flag {
 /// A whole number.
 pub(super) struct Count<T>(pub(super) RangeInclusive<T>);
 
+/// A bound that nobody would count up to is not worth naming.
+const TOLD: i128 = 1_000_000_000_000;
+
 impl<T> Kind<T> for Count<T>
 where
-    T: Copy + PartialOrd + Display + TryFrom<i128>,
+    T: Copy + PartialOrd + Display + TryFrom<i128> + TryInto<i128>,
 {
     fn read(&self, found: &Found) -> Option<T> {
         T::try_from(found.number()?).ok().filter(|number| self.0.contains(number))
@@ -98,6 +101,9 @@ where
     }
 
     fn expected(&self) -> String {
+        if (*self.0.end()).try_into().is_ok_and(|end: i128| end > TOLD) {
+            return format!("a whole number from {} up", self.0.start());
+        }
         format!("a whole number from {} to {}", self.0.start(), self.0.end())
     }
 }
@@ -221,6 +227,13 @@ impl<T: Copy + PartialEq, K: Kind<T>> Kind<T> for OrUnlimited<T, K> {
 /// One of a few words.
 pub(super) struct Word<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
+impl<T: PartialEq> Word<T> {
+    /// The word for a value.
+    pub(super) fn word(&self, value: &T) -> &'static str {
+        self.0.iter().find(|(_, known)| known == value).map_or("", |(word, _)| *word)
+    }
+}
+
 impl<T: Copy + PartialEq> Kind<T> for Word<T> {
     fn read(&self, found: &Found) -> Option<T> {
         let text = found.text()?;
@@ -228,8 +241,7 @@ impl<T: Copy + PartialEq> Kind<T> for Word<T> {
     }
 
     fn show(&self, value: &T) -> String {
-        let word = self.0.iter().find(|(_, known)| known == value).map_or("", |(word, _)| *word);
-        quote(word)
+        quote(self.word(value))
     }
 
     fn expected(&self) -> String {
@@ -310,5 +322,101 @@ fn show_quantity(value: u64, units: &[(&str, u64)], smallest: &str) -> String {
     match units.iter().find(|(_, factor)| value > 0 && value.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", value / factor),
         None => format!("{value}{smallest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Found {
+        Found::Text(text.to_owned())
+    }
+
+    #[test]
+    fn sizes_have_units_of_both_families() {
+        let size = Size(1..=1_u64 << 40);
+        for (written, bytes) in [
+            ("64KiB", Some(65_536)),
+            ("64 KiB", Some(65_536)),
+            ("2MB", Some(2_000_000)),
+            ("2mb", Some(2_000_000)),
+            ("1_000B", Some(1_000)),
+            ("1GiB", Some(1 << 30)),
+            ("0B", None),
+            ("2TiB", None),
+            ("MB", None),
+            ("-1MB", None),
+            ("1.5MB", None),
+            ("2", None),
+            ("99999999999999999999KiB", None),
+            ("99999999999TiB", None),
+            ("", None),
+        ] {
+            assert_eq!(size.read(&text(written)), bytes, "{written}");
+        }
+        assert_eq!(size.read(&Found::Number(512)), Some(512));
+        assert_eq!(size.read(&Found::Bare("512".to_owned())), Some(512));
+        assert_eq!(size.read(&Found::Number(-512)), None);
+    }
+
+    #[test]
+    fn durations_need_their_unit() {
+        let span = Span(Duration::ZERO, Duration::from_secs(1 << 32));
+        for (written, millis) in [
+            ("500ms", Some(500)),
+            ("30s", Some(30_000)),
+            ("5m", Some(300_000)),
+            ("2h", Some(7_200_000)),
+            ("7d", Some(604_800_000)),
+            ("2w", Some(1_209_600_000)),
+            ("30", None),
+            ("1.5s", None),
+            ("s", None),
+            ("99999999999999d", None),
+        ] {
+            assert_eq!(span.read(&text(written)), millis.map(Duration::from_millis), "{written}");
+        }
+        assert_eq!(span.read(&Found::Number(30)), None);
+    }
+
+    #[test]
+    fn a_file_is_held_to_its_types_and_bare_text_is_not() {
+        let count = Count(0..=10_u8);
+        assert_eq!(count.read(&Found::Number(7)), Some(7));
+        assert_eq!(count.read(&text("7")), None);
+        assert_eq!(count.read(&Found::Bare("7".to_owned())), Some(7));
+        assert_eq!(count.read(&Found::Number(11)), None);
+        assert_eq!(count.read(&Found::Number(263)), None);
+        assert_eq!(count.read(&Found::Fraction(7.0)), None);
+        assert_eq!(Flag.read(&Found::Number(1)), None);
+        assert_eq!(Flag.read(&text("true")), None);
+        assert_eq!(Flag.read(&Found::Bare("yes".to_owned())), None);
+        assert_eq!(Flag.read(&Found::Bare("true".to_owned())), Some(true));
+    }
+
+    #[test]
+    fn unlimited_is_a_word_and_never_a_zero() {
+        let limit = OrUnlimited(u64::MAX, Count(1..=u64::MAX - 1));
+        assert_eq!(limit.read(&text("unlimited")), Some(u64::MAX));
+        assert_eq!(limit.read(&Found::Number(0)), None);
+        assert_eq!(limit.show(&u64::MAX), "\"unlimited\"");
+        let keep_alive = Or("none", KeepAlive);
+        assert_eq!(keep_alive.read(&text("none")), Some(None));
+        assert_eq!(keep_alive.read(&text("60s")), Some(Some(60)));
+        assert_eq!(keep_alive.read(&text("1500ms")), None);
+        assert_eq!(keep_alive.read(&text("65536s")), None);
+    }
+
+    #[test]
+    fn values_are_shown_in_the_largest_unit_that_is_exact() {
+        for (bytes, shown) in
+            [(0, "0B"), (1_000, "1000B"), (65_536, "64KiB"), (1 << 30, "1GiB"), ((1 << 30) + 1, "1073741825B")]
+        {
+            assert_eq!(show_size(bytes), shown);
+        }
+        for (millis, shown) in [(0, "0ms"), (1_500, "1500ms"), (90_000, "90s"), (604_800_000, "7d")] {
+            assert_eq!(show_span(Duration::from_millis(millis)), shown);
+        }
     }
 }

@@ -6,6 +6,7 @@
 use super::kinds::{Count, FilePath, Flag, KeepAlive, Or, OrUnlimited, Size, Span, Word};
 use super::reader::Reader;
 use crate::env::task;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,6 +98,12 @@ pub enum Durability {
     Interval,
     /// At once, and no disk is ever used: a restart costs everything.
     Memory,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(DURABILITY.word(self))
+    }
 }
 
 /// What happens to a message for a session whose queue is full.
