@@ -65,12 +65,10 @@ pub(super) fn check_method(method: Option<&str>, data: Option<&[u8]>) -> Result<
 impl Auth {
     pub(super) fn decode(mut body: Cursor<'_>) -> Result<Self, DecodeError> {
         let mut auth = Self { reason: ReasonCode::Success, properties: AuthProperties::default() };
-        // Both may be left out (section 3.15.2.1).
+        // Both may be left out, but only together (section 3.15.2.1).
         if !body.is_empty() {
             auth.reason = reason_code(PacketType::Auth, &mut body)?;
-            if !body.is_empty() {
-                auth.properties = AuthProperties::decode(body.properties()?)?;
-            }
+            auth.properties = AuthProperties::decode(body.properties()?)?;
         }
         body.finish()?;
         Ok(auth)
