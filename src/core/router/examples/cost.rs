@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release -p nightjar-router --example cost`
 
+// A measurement reads the clock.
+#![allow(clippy::disallowed_methods)]
+
 use nightjar_mqtt::SubscriptionOptions;
 use nightjar_router::Router;
 use std::hint::black_box;
