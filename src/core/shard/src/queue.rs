@@ -173,12 +173,18 @@ impl Queue {
         self.received.iter().copied()
     }
 
+    /// Received sequences from `from` on, ascending.
+    pub(crate) fn received_from(&self, from: u64) -> impl Iterator<Item = u64> {
+        self.received.range(self.received.partition_point(|&sequence| sequence < from)..).copied()
+    }
+
     /// Whether there is an entry at `sequence`.
     pub(crate) fn is_live(&self, sequence: u64) -> bool {
         self.weight(sequence).is_some()
     }
 
-    fn weight(&self, sequence: u64) -> Option<Weight> {
+    /// What the entry at `sequence` weighs, if there is one.
+    pub(crate) fn weight(&self, sequence: u64) -> Option<Weight> {
         let at = usize::try_from(sequence.checked_sub(self.head)?).ok()?;
         self.weights.get(at).copied().filter(|&weight| weight != Weight::GONE)
     }

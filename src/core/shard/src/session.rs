@@ -202,6 +202,12 @@ impl Session {
         self.queue.bytes()
     }
 
+    /// Bytes of memory that its queue holds beside the messages.
+    #[must_use]
+    pub fn queue_memory(&self) -> usize {
+        self.queue.memory()
+    }
+
     /// Whether its time is over at `now`.
     #[must_use]
     pub fn is_expired(&self, now: Wall) -> bool {

@@ -1,33 +1,95 @@
-//! The shard as its users see it.
+//! The shard's state, and what can be read of it.
 
-use crate::effect::{Due, Effect, Entry};
-use crate::op::Op;
+use crate::deadlines::{Deadline, Deadlines};
+use crate::effect::{Due, Entry};
+use crate::freeze::Graves;
+use crate::rows::RowReader;
 use crate::session::Session;
+use crate::shared::SharedMessages;
 use crate::tables::{Change, Tables, TablesError};
+use crate::{queue_reader, retained};
 use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::Message;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+
+/// Hashes session ids, which we number ourselves: nobody can make them collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The map takes its buckets from the low bits and its tags from the high ones; an odd factor serves both.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// Sessions by id. Never iterated where the order could show.
+pub(crate) type Sessions = HashMap<SessionId, Box<Session>, BuildHasherDefault<IdHasher>>;
+
+/// Sums over all queues.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    /// Bytes of the entries that are in memory.
+    pub(crate) young_bytes: u64,
+}
 
 /// One deterministic state machine of durable state.
 #[derive(Debug)]
 pub struct Shard {
-    id: ShardId,
-    applied: u64,
+    pub(crate) id: ShardId,
+    pub(crate) applied: u64,
+    pub(crate) sessions: Sessions,
+    pub(crate) by_client: HashMap<Arc<str>, SessionId>,
+    pub(crate) next_session: u64,
+    pub(crate) totals: Totals,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) retained: retained::Index,
+    pub(crate) shared: SharedMessages,
+    /// Sessions that the next freeze looks at; some may be gone by then.
+    pub(crate) listed: Vec<SessionId>,
+    pub(crate) graves: Graves,
+    /// `applied` of the last freeze.
+    pub(crate) frozen_applied: u64,
+    /// The changes of freezes that were not thawed, ordered by key.
+    pub(crate) frozen: Arc<Vec<Change>>,
+    /// What stands for the message of a received entry.
+    empty: Arc<Message>,
 }
 
 impl Shard {
     /// An empty shard.
     #[must_use]
     pub fn new(id: ShardId) -> Self {
-        Self { id, applied: 0 }
-    }
-
-    /// The shard that the tables hold: one scan.
-    ///
-    /// # Errors
-    /// When the tables cannot be read or are damaged.
-    pub fn load(id: ShardId, _tables: &dyn Tables) -> Result<Self, TablesError> {
-        Ok(Self::new(id))
+        Self {
+            id,
+            applied: 0,
+            sessions: Sessions::default(),
+            by_client: HashMap::new(),
+            next_session: 1,
+            totals: Totals::default(),
+            deadlines: Deadlines::default(),
+            retained: retained::Index::default(),
+            shared: SharedMessages::default(),
+            listed: Vec::new(),
+            graves: Graves::default(),
+            frozen_applied: 0,
+            frozen: Arc::default(),
+            empty: Arc::new(Message::new("", &[], &[])),
+        }
     }
 
     /// Its number.
@@ -42,88 +104,104 @@ impl Shard {
         self.applied
     }
 
-    /// Applies one op of the batch `index`; the ops of one batch share it, and nothing may be frozen between them.
-    pub fn apply(&mut self, index: u64, _op: Op, _effects: &mut Vec<Effect>) {
-        self.applied = index;
-    }
-
-    /// The net absolute changes since the last freeze, ordered by key, the position they stand for among them.
-    ///
-    /// Until [`thaw`](Self::thaw) reads look at them above the tables. A second freeze before that gives the union.
-    ///
-    /// # Errors
-    /// When the tables cannot be read; nothing has changed then.
-    pub fn freeze(&mut self, _tables: &dyn Tables) -> Result<Arc<Vec<Change>>, TablesError> {
-        Ok(Arc::new(Vec::new()))
-    }
-
-    /// The frozen changes are in the tables now.
-    pub fn thaw(&mut self) {}
-
-    /// Whether there is anything to freeze.
+    /// Whether anything was applied since the last freeze.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        false
+        self.applied != self.frozen_applied
     }
 
     /// What is held in memory since the last freeze, roughly.
     #[must_use]
     pub fn overlay_bytes(&self) -> usize {
-        0
+        usize::try_from(self.totals.young_bytes).unwrap_or(usize::MAX)
+            + self.listed.len() * 256
+            + self.retained.overlay_bytes()
+            + self.graves.memory()
     }
 
     /// The session of a client.
     #[must_use]
-    pub fn session_of(&self, _client_id: &str) -> Option<SessionId> {
-        None
+    pub fn session_of(&self, client_id: &str) -> Option<SessionId> {
+        self.by_client.get(client_id).copied()
     }
 
     /// A session's head.
     #[must_use]
-    pub fn session(&self, _id: SessionId) -> Option<&Session> {
-        None
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id).map(|session| &**session)
     }
 
     /// All sessions in the order of their ids.
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
-        std::iter::empty()
+        let mut all: Vec<&Session> = self.sessions.values().map(|session| &**session).collect();
+        all.sort_unstable_by_key(|session| session.id);
+        all.into_iter()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many entries wait in all queues.
+    #[must_use]
+    pub fn queued_messages(&self) -> u64 {
+        self.totals.messages
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.totals.bytes
     }
 
     /// Live entries of a queue from sequence `from` on, in order, received ones included; at most `max_entries` and,
-    /// after the first, `max_bytes`. Returns the sequence from which to go on.
+    /// after the first, `max_bytes`. Returns the sequence from which to go on, `next_sequence` when all was given.
     ///
     /// # Errors
     /// When the tables cannot be read or are damaged.
     pub fn page(
         &self,
-        _tables: &dyn Tables,
-        _session: SessionId,
+        tables: &dyn Tables,
+        session: SessionId,
         from: u64,
-        _max_entries: usize,
-        _max_bytes: usize,
-        _out: &mut Vec<Entry>,
+        max_entries: usize,
+        max_bytes: usize,
+        out: &mut Vec<Entry>,
     ) -> Result<u64, TablesError> {
-        Ok(from)
+        let Some(session) = self.sessions.get(&session) else { return Ok(from) };
+        let mut taker = queue_reader::Taker::new(&session.queue, from, max_entries, max_bytes, &self.empty, out);
+        if !queue_reader::take_pages(&mut taker, self.id, session, &self.shared, &self.reader(tables))? {
+            return Ok(taker.position());
+        }
+        Ok(taker.take_tail())
     }
 
     /// The same without the tables; `None` when they would be needed (`out` is untouched then).
     pub fn page_from_memory(
         &self,
-        _session: SessionId,
-        _from: u64,
-        _max_entries: usize,
-        _max_bytes: usize,
-        _out: &mut Vec<Entry>,
+        session: SessionId,
+        from: u64,
+        max_entries: usize,
+        max_bytes: usize,
+        out: &mut Vec<Entry>,
     ) -> Option<u64> {
-        None
+        let Some(session) = self.sessions.get(&session) else { return Some(from) };
+        if session.queue.pages_from(from).next().is_some() {
+            return None;
+        }
+        Some(queue_reader::Taker::new(&session.queue, from, max_entries, max_bytes, &self.empty, out).take_tail())
     }
 
     /// The retained message of a topic, and the index at which it was retained.
     ///
     /// # Errors
     /// When the tables cannot be read or are damaged.
-    pub fn retained(&self, _tables: &dyn Tables, _topic: &str) -> Result<Option<(Arc<Message>, u64)>, TablesError> {
-        Ok(None)
+    pub fn retained(&self, tables: &dyn Tables, topic: &str) -> Result<Option<(Arc<Message>, u64)>, TablesError> {
+        let Some(found) = self.retained.get(topic) else { return Ok(None) };
+        let index = found.index;
+        Ok(Some((found.message(self.id, &self.reader(tables))?, index)))
     }
 
     /// Retained messages that match `filter` (without `$share`), in the order of their topics, behind `after`: at most
@@ -133,53 +211,63 @@ impl Shard {
     /// When the tables cannot be read or are damaged.
     pub fn retained_page(
         &self,
-        _tables: &dyn Tables,
-        _filter: &str,
-        _after: Option<&str>,
-        _max_scanned: usize,
-        _max_found: usize,
-        _out: &mut Vec<(Arc<Message>, u64)>,
+        tables: &dyn Tables,
+        filter: &str,
+        after: Option<&str>,
+        max_scanned: usize,
+        max_found: usize,
+        out: &mut Vec<(Arc<Message>, u64)>,
     ) -> Result<Option<Arc<str>>, TablesError> {
-        Ok(None)
+        let reader = self.reader(tables);
+        self.retained.scan(filter, after, max_scanned, max_found, &mut |found| {
+            let index = found.index;
+            out.push((found.message(self.id, &reader)?, index));
+            Ok(())
+        })
     }
 
     /// How many messages are retained.
     #[must_use]
     pub fn retained_count(&self) -> usize {
-        0
+        self.retained.len()
     }
 
     /// Their bytes.
     #[must_use]
     pub fn retained_bytes(&self) -> u64 {
-        0
-    }
-
-    /// How many sessions there are.
-    #[must_use]
-    pub fn session_count(&self) -> usize {
-        0
-    }
-
-    /// How many entries wait in all queues.
-    #[must_use]
-    pub fn queued_messages(&self) -> u64 {
-        0
-    }
-
-    /// Their bytes.
-    #[must_use]
-    pub fn queued_bytes(&self) -> u64 {
-        0
+        self.retained.bytes()
     }
 
     /// What is due at `now`. Each is handed out once (again only after a load, or when it is set anew); a session's will
     /// comes before its end.
-    pub fn due(&mut self, _now: Wall, _out: &mut Vec<Due>) {}
+    pub fn due(&mut self, now: Wall, out: &mut Vec<Due>) {
+        while let Some((at, deadline)) = self.deadlines.pop(now) {
+            match deadline {
+                Deadline::Will(id) => {
+                    let Some(session) = self.sessions.get(&id) else { continue };
+                    let Some(will) = &session.will else { continue };
+                    let (client_id, message) = (session.client_id.clone(), will.message.clone());
+                    out.push(Due::Will { session: id, client_id, epoch: session.epoch, message });
+                }
+                Deadline::Expiry(id) => {
+                    let Some(session) = self.sessions.get(&id) else { continue };
+                    out.push(Due::Expired { session: id, client_id: session.client_id.clone(), expires: at });
+                }
+                Deadline::Retained(topic) => {
+                    let Some(index) = self.retained.index_of(&topic) else { continue };
+                    out.push(Due::Retained { topic, index });
+                }
+            }
+        }
+    }
 
     /// When `due` has something next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Wall> {
-        None
+        self.deadlines.next()
+    }
+
+    pub(crate) fn reader<'a>(&'a self, tables: &'a dyn Tables) -> RowReader<'a> {
+        RowReader { tables, frozen: &self.frozen }
     }
 }

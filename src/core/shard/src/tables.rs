@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use thiserror::Error;
 
+/// Is called with one row's key and value after another until it breaks.
+pub type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Checkpointed rows. The shard only reads them; whoever owns them applies the [`Change`]s of a freeze.
 pub trait Tables {
     /// The row's value.
@@ -16,12 +19,7 @@ pub trait Tables {
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn range(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TablesError>;
+    fn range(&self, from: &[u8], to: &[u8], each: RowVisitor<'_>) -> Result<(), TablesError>;
 }
 
 /// One absolute change to a row.
@@ -83,12 +81,7 @@ impl Tables for BTreeMap<Vec<u8>, Vec<u8>> {
         Ok(BTreeMap::get(self, key).cloned())
     }
 
-    fn range(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), TablesError> {
+    fn range(&self, from: &[u8], to: &[u8], each: RowVisitor<'_>) -> Result<(), TablesError> {
         if from >= to {
             return Ok(());
         }
