@@ -1,0 +1,53 @@
+//! F66: the numbers of clients.
+
+use crate::support::{Broker, Client, Connect, Packet, Read, ms, secs, wait_until};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+#[test]
+fn f66_the_numbers_of_clients_are_never_negative_and_agree() {
+    let mut broker = Broker::with(&["sys.interval=1s"]);
+    for n in 0..3 {
+        Connect::v311(&format!("away{n}")).persistent().open(&broker).disconnect();
+    }
+    let mut reader = broker.v311("reader");
+    reader.subscribe("$SYS/broker/clients/+", 0);
+    let mut others: Vec<Client> = (0..4).map(|n| broker.v311(&format!("here{n}"))).collect();
+    let mut silent: Vec<Client> = (0..20).map(|_| broker.socket()).collect();
+    let mut values = BTreeMap::new();
+    let start = Instant::now();
+    let mut turn = broker.v311("turn");
+    while start.elapsed() < secs(5) {
+        let next = broker.v311("turn");
+        turn.expect_closed();
+        turn = next;
+        read_values(&mut reader, &mut values, ms(90));
+        let total = values.get("total").copied().unwrap_or(9);
+        assert!((8..=9).contains(&total), "with one id taken over again and again: {values:?}");
+    }
+    turn.disconnect();
+    silent.clear();
+    settle(&mut reader, &mut values, [("connected", 5), ("disconnected", 3), ("total", 8)]);
+    others.iter_mut().for_each(|c| c.ping());
+
+    broker.restart();
+    let mut reader = broker.v311("reader");
+    reader.subscribe("$SYS/broker/clients/+", 0);
+    settle(&mut reader, &mut BTreeMap::new(), [("connected", 1), ("disconnected", 3), ("total", 4)]);
+}
+
+fn read_values(reader: &mut Client, values: &mut BTreeMap<String, i64>, wait: std::time::Duration) {
+    while let Read::Packet(Packet::Publish(m)) = reader.read_packet(wait) {
+        let name = m.topic.rsplit('/').next().unwrap().to_owned();
+        let value: i64 = m.text().parse().unwrap_or_else(|_| panic!("{} is {:?}", m.topic, m.text()));
+        assert!(value >= 0, "{} is {value}", m.topic);
+        values.insert(name, value);
+    }
+}
+
+fn settle(reader: &mut Client, values: &mut BTreeMap<String, i64>, right: [(&str, i64); 3]) {
+    wait_until(&format!("{right:?}"), secs(8), || {
+        read_values(reader, values, ms(100));
+        right.iter().all(|(name, value)| values.get(*name) == Some(value))
+    });
+}

@@ -1,0 +1,23 @@
+//! The broker as a process, seen by scripted peers over TCP.
+//!
+//! `field` holds the inputs that broke other brokers, named by their case; the other modules go through what the
+//! broker must do, room by room. One binary, since linking is the slow part.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod field;
+mod flow;
+mod keepalive;
+mod limits;
+mod log;
+mod publish;
+mod retained;
+mod session;
+mod shared;
+mod subscribe;
+mod sys;
+mod v5_properties;
+mod will;
