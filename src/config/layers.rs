@@ -14,7 +14,7 @@ const PREFIX: &str = "NIGHTJAR_";
 /// Names the config file, as `--config` does.
 const CONFIG_FILE: &str = "NIGHTJAR_CONFIG";
 /// Variables of the test suites, which a broker started by them inherits.
-const TESTS: &str = "NIGHTJAR_TEST_";
+const TESTS: [&str; 3] = ["NIGHTJAR_TEST_", "NIGHTJAR_CRASH_", "NIGHTJAR_SKIP_"];
 
 /// Where a configuration comes from. The default is none of them: the built-in one.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +82,7 @@ fn environment(variables: &[(OsString, OsString)], gathered: &mut Gathered) {
     let mut ours = Map::new();
     for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if name == CONFIG_FILE || name.starts_with(TESTS) || is_service_link(name) {
+        if name == CONFIG_FILE || TESTS.iter().any(|prefix| name.starts_with(prefix)) || is_service_link(name) {
             continue;
         }
         match value.to_str() {
@@ -162,6 +162,12 @@ fn flatten(prefix: &str, tree: Map<String, Value>, flat: &mut Vec<(String, Found
                 continue;
             }
             ValueKind::Table(_) | ValueKind::Nil => Found::Table,
+            // Listeners that need no names can be a list, and are then numbered.
+            ValueKind::Array(list) if key == "listeners" && list.iter().all(is_table) => {
+                let numbered = list.into_iter().enumerate().map(|(place, table)| ((place + 1).to_string(), table));
+                flatten(&key, numbered.collect(), flat);
+                continue;
+            }
             ValueKind::Array(_) => Found::List,
             ValueKind::Boolean(flag) => Found::Flag(flag),
             ValueKind::I64(number) => Found::Number(number.into()),
@@ -175,14 +181,23 @@ fn flatten(prefix: &str, tree: Map<String, Value>, flat: &mut Vec<(String, Found
     }
 }
 
+fn is_table(value: &Value) -> bool {
+    matches!(value.kind, ValueKind::Table(_))
+}
+
 /// The line on which `key` is set, found by its looks: the parser tells no lines of what it could read.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let mut table = String::new();
     let mut nearest = None;
+    let mut listeners = 0;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         let full = if let Some(header) = line.strip_prefix('[') {
             table = header.trim_start_matches('[').split(']').next().unwrap_or("").trim().to_owned();
+            if table == "listeners" && header.starts_with('[') {
+                listeners += 1;
+                table = format!("listeners.{listeners}");
+            }
             table.clone()
         } else if let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
             let name = name.trim().trim_matches(['"', '\'']);
@@ -213,12 +228,16 @@ mod tests {
 
     #[test]
     fn lines_are_found_by_table_and_key() {
-        let text = "# shards = 1\n[node]\nshards = 2\n\n[store]\n  shards = 3 # of 16\n[listeners.main]\naddress='a'\n";
+        let text = "# shards = 1\n[node]\nshards = 2\n\n[store]\n  shards = 3 # of 16\n[listeners.main]\naddress='a'\n\
+                    [[listeners]]\naddress='b'\n[[listeners]]\naddress='c'\n";
         for (key, line) in [
             ("node.shards", Some(3)),
             ("store.shards", Some(6)),
             ("store.other", Some(5)),
             ("listeners.main.address", Some(8)),
+            ("listeners.1.address", Some(10)),
+            ("listeners.2.address", Some(12)),
+            ("listeners.2.strict", Some(11)),
             ("mqtt.max_qos", None),
         ] {
             assert_eq!(line_of(text, key), line, "{key}");

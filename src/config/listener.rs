@@ -7,7 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 pub(super) const KEYS: &[&str] = &["address", "anonymous", "max_connections", "strict"];
 pub(super) const ABOUT: &str = "Where clients come in. As many tables as wanted, each with a name of its own; without \
-    any there is one, `main`, with the defaults. Names are of lower-case letters, digits, `-` and `_`.";
+    any there is one, `main`, with the defaults. Names are of lower-case letters, digits, `-` and `_`; a list, \
+    `[[listeners]]`, does as well, and its entries are called 1, 2, 3.";
 
 /// The listener that there is when none is configured.
 pub(super) const BUILT_IN: &str = "main";

@@ -112,7 +112,8 @@ fn problem_with(key: &str, found: &Found, known: &[String]) -> Option<String> {
     }
     let is_section = key == "listeners" || known.iter().any(|known| known.split('.').next() == Some(key));
     if is_section {
-        let wanted = if key == "listeners" { "tables, as [listeners.main]" } else { "a table of settings" };
+        let wanted =
+            if key == "listeners" { "tables, as [listeners.main] or [[listeners]]" } else { "a table of settings" };
         return (*found != Found::Table).then(|| format!("expected {wanted}, found {}", found.describe()));
     }
     if let Some((name, field)) = key.strip_prefix("listeners.").and_then(|rest| rest.rsplit_once('.')) {

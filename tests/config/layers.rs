@@ -136,3 +136,13 @@ fn variables_that_nobody_wrote_as_settings_are_left_alone() {
         .variable("NIGHTJAR_TEST_ROUNDS", "200");
     setup.config();
 }
+
+#[test]
+fn listeners_can_be_a_list() {
+    let file = "[[listeners]]\naddress = \"127.0.0.1:1\"\n[[listeners]]\naddress = \"0.0.0.0:2\"\nanonymous = true";
+    let setup = || Setup::file(file).variable("NIGHTJAR_LISTENERS__1__STRICT", "true");
+    let config = setup().config();
+    let listeners: Vec<_> = config.listeners.iter().map(|one| (&*one.name, one.address.port(), one.strict)).collect();
+    assert_eq!(listeners, [("1", 1, true), ("2", 2, false)]);
+    assert_eq!(Setup::file(&setup().load().unwrap().effective()).config(), config);
+}

@@ -61,10 +61,9 @@ fn an_unknown_key_is_told_with_the_nearest() {
         ),
         ("[tls]\n", "FILE:1: tls: no such setting"),
         ("store = 5", "FILE:1: store: expected a table of settings, found 5"),
-        (
-            "[[listeners]]\naddress = \"127.0.0.1:1\"",
-            "FILE:1: listeners: expected tables, as [listeners.main], found a list",
-        ),
+        ("listeners = [1]", "FILE:1: listeners: expected tables, as [listeners.main] or [[listeners]], found a list"),
+        ("[[listeners]]\nstrict = true", "FILE:2: listeners.1.address: missing: expected an IP address and a port"),
+        ("[[listeners]]\nadress = 1", "FILE:2: listeners.1.adress: no such setting; did you mean listeners.1.address?"),
         (
             "[listeners.Main]\nstrict = true",
             "FILE:2: listeners.Main.strict: expected a listener's name of lower-case letters",
@@ -90,6 +89,8 @@ fn settings_that_cannot_stand_together_are_refused() {
     let listeners = "[listeners.a]\naddress = \"127.0.0.1:1883\"\n[listeners.b]\naddress = \"127.0.0.1:1883\"";
     let listeners = Setup::file(listeners).mistakes();
     assert_eq!(listeners, ["FILE:4: listeners.b.address: 127.0.0.1:1883 is taken by listeners.a"]);
+    let list = "[[listeners]]\naddress = \"127.0.0.1:1883\"\n[[listeners]]\naddress = \"127.0.0.1:1883\"";
+    assert_eq!(Setup::file(list).mistakes(), ["FILE:4: listeners.2.address: 127.0.0.1:1883 is taken by listeners.1"]);
     // Each of these gets a port of its own.
     Setup::nothing().listen("127.0.0.1:0").listen("127.0.0.1:0").config();
 }

@@ -1,0 +1,32 @@
+# The few commands of daily work. CARGO_TARGET_DIR and CARGOFLAGS are respected.
+
+CARGO ?= cargo
+
+.PHONY: run test verify fix config-docs
+
+# Serve on 127.0.0.1:1883 with the data in ./nightjar-data.
+run:
+	$(CARGO) run --release $(CARGOFLAGS)
+
+# Every test. The interoperability tests need mosquitto's clients, Python with paho-mqtt, and Node with npm;
+# `.ci/run` installs them. NIGHTJAR_SKIP_INTEROP=1 leaves those tests out.
+test:
+	$(CARGO) test --workspace $(CARGOFLAGS)
+
+# Read-only checks: format, lints, and what the dependencies bring in (if cargo-deny is installed).
+verify:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(CARGOFLAGS) -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; else \
+		echo "verify: cargo-deny is not installed, dependencies were not checked"; fi
+
+# What a machine can mend: format, simple lints, and the pages that the program writes.
+fix: config-docs
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged $(CARGOFLAGS)
+	$(CARGO) fmt --all
+
+# The manual of the settings and the example config file, from the code.
+config-docs:
+	$(CARGO) build $(CARGOFLAGS)
+	$(CARGO) run --quiet $(CARGOFLAGS) -- config-docs > docs/configuration.md
+	$(CARGO) run --quiet $(CARGOFLAGS) -- config-docs --example > deploy/nightjar.toml
