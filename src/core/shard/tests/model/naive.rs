@@ -1,0 +1,217 @@
+//! The shard's rules once more, with nothing but plain collections: slow, and easy to believe.
+
+use nightjar_base::{SessionId, Wall};
+use nightjar_mqtt::{Message, QoS};
+use nightjar_shard::{NEVER, Op, Overflow, QueueLimits, Will};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct NaiveEntry {
+    pub message: Arc<Message>,
+    pub qos: QoS,
+    pub retain: bool,
+    pub identifiers: Vec<u32>,
+    pub share: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NaiveSession {
+    pub client_id: Arc<str>,
+    pub epoch: u64,
+    pub attached: bool,
+    pub expiry: u32,
+    pub expires: Option<Wall>,
+    pub will: Option<Will>,
+    pub will_due: Option<Wall>,
+    pub limits: QueueLimits,
+    /// Filter to replay state.
+    pub subscriptions: BTreeMap<Arc<str>, Option<Option<Arc<str>>>>,
+    pub next: u64,
+    pub queue: BTreeMap<u64, NaiveEntry>,
+    pub received: BTreeSet<u64>,
+    pub inbound: BTreeSet<u16>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Naive {
+    pub sessions: BTreeMap<u64, NaiveSession>,
+    pub retained: BTreeMap<String, (Arc<Message>, u64)>,
+    pub last_session: u64,
+}
+
+/// Below 2048 a weight is exact, so the model's limits on bytes hold for small messages.
+pub fn weight(entry: &NaiveEntry) -> u64 {
+    let message = &entry.message;
+    (64 + message.topic().len() + message.properties().len() + message.payload().len() + 4 * entry.identifiers.len())
+        as u64
+}
+
+impl Naive {
+    pub fn of_client(&self, client: &str) -> Option<u64> {
+        self.sessions.iter().find(|(_, session)| &*session.client_id == client).map(|(&id, _)| id)
+    }
+
+    fn push(&mut self, id: SessionId, entry: NaiveEntry) {
+        let Some(session) = self.sessions.get_mut(&id.0) else { return };
+        let limits = session.limits;
+        loop {
+            let bytes: u64 = session.queue.values().map(weight).sum();
+            if (session.queue.len() as u64) < limits.messages && bytes + weight(&entry) <= limits.bytes {
+                break;
+            }
+            if limits.policy != Overflow::DropOldest || limits.messages == 0 || weight(&entry) > limits.bytes {
+                return;
+            }
+            session.queue.pop_first();
+        }
+        session.queue.insert(session.next, entry);
+        session.next += 1;
+    }
+
+    pub fn apply(&mut self, index: u64, op: &Op) {
+        match op.clone() {
+            Op::Attach { client_id, clean_start, expiry, epoch, will, limits, now, .. } => {
+                if let Some(id) = self.of_client(&client_id) {
+                    let old = self.sessions.get_mut(&id).unwrap();
+                    let over = !old.attached && old.expires.is_some_and(|at| at <= now);
+                    if !clean_start && !over && old.expiry != 0 {
+                        (old.epoch, old.expiry, old.will, old.limits) = (epoch, expiry, will, limits);
+                        (old.attached, old.expires, old.will_due) = (true, None, None);
+                        return;
+                    }
+                    self.sessions.remove(&id);
+                }
+                self.last_session += 1;
+                let session = NaiveSession {
+                    client_id,
+                    epoch,
+                    attached: true,
+                    expiry,
+                    expires: None,
+                    will,
+                    will_due: None,
+                    limits,
+                    subscriptions: BTreeMap::new(),
+                    next: 1,
+                    queue: BTreeMap::new(),
+                    received: BTreeSet::new(),
+                    inbound: BTreeSet::new(),
+                };
+                self.sessions.insert(self.last_session, session);
+            }
+            Op::Detach { session: id, epoch, expiry, discard_will, now } => {
+                let Some(session) = self.sessions.get_mut(&id.0) else { return };
+                if !session.attached || session.epoch != epoch {
+                    return;
+                }
+                session.attached = false;
+                session.expiry = expiry.unwrap_or(session.expiry);
+                if discard_will {
+                    session.will = None;
+                }
+                if session.expiry == 0 && session.will.is_none() {
+                    self.sessions.remove(&id.0);
+                    return;
+                }
+                let end = now.plus_seconds(session.expiry.into());
+                session.expires = (session.expiry != NEVER).then_some(end);
+                session.will_due = session.will.as_ref().map(|will| {
+                    let at = now.plus_seconds(will.delay.into());
+                    if session.expiry == NEVER { at } else { at.min(end) }
+                });
+            }
+            Op::End { session } => {
+                self.sessions.remove(&session.0);
+            }
+            Op::WillDone { session: id, epoch } => {
+                let Some(session) = self.sessions.get_mut(&id.0).filter(|session| session.epoch == epoch) else {
+                    return;
+                };
+                (session.will, session.will_due) = (None, None);
+                if session.expiry == 0 && !session.attached {
+                    self.sessions.remove(&id.0);
+                }
+            }
+            Op::Subscribe { session, subscriptions } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                for new in subscriptions {
+                    let replay = session.subscriptions.entry(new.filter).or_default();
+                    if new.replay {
+                        *replay = Some(None);
+                    }
+                }
+            }
+            Op::Unsubscribe { session, filters } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                for filter in filters {
+                    session.subscriptions.remove(&filter);
+                }
+            }
+            Op::Enqueue { message, targets, .. } => {
+                for target in targets {
+                    let entry = NaiveEntry {
+                        message: message.clone(),
+                        qos: target.qos,
+                        retain: target.retain,
+                        identifiers: target.identifiers,
+                        share: target.share,
+                    };
+                    self.push(target.session, entry);
+                }
+            }
+            Op::Acknowledge { session, sequences } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                for sequence in sequences {
+                    session.queue.remove(&sequence);
+                    session.received.remove(&sequence);
+                }
+            }
+            Op::Received { session, sequences } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                for sequence in sequences {
+                    if session.queue.remove(&sequence).is_some() {
+                        session.received.insert(sequence);
+                    }
+                }
+            }
+            Op::InboundReceived { session, packet_id } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                session.inbound.insert(packet_id);
+            }
+            Op::InboundReleased { session, packet_id } => {
+                let Some(session) = self.sessions.get_mut(&session.0) else { return };
+                session.inbound.remove(&packet_id);
+            }
+            Op::Retain { message, .. } => {
+                if message.payload().is_empty() {
+                    self.retained.remove(message.topic());
+                } else {
+                    self.retained.insert(message.topic().to_owned(), (message, index));
+                }
+            }
+            Op::Forget { topic, index } => {
+                if self.retained.get(&*topic).is_some_and(|&(_, at)| at == index) {
+                    self.retained.remove(&*topic);
+                }
+            }
+            Op::Replay { session: id, filter, entries, after } => {
+                let Some(session) = self.sessions.get_mut(&id.0) else { return };
+                let Some(replay) = session.subscriptions.get_mut(&filter).filter(|replay| replay.is_some()) else {
+                    return;
+                };
+                *replay = after.map(Some);
+                for new in entries {
+                    let (message, qos, identifiers) = (new.message, new.qos, new.identifiers);
+                    self.push(id, NaiveEntry { message, qos, retain: true, identifiers, share: None });
+                }
+            }
+            Op::Expire { session, now } => {
+                let over = |session: &NaiveSession| !session.attached && session.expires.is_some_and(|at| at <= now);
+                if self.sessions.get(&session.0).is_some_and(over) {
+                    self.sessions.remove(&session.0);
+                }
+            }
+        }
+    }
+}
