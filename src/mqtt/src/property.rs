@@ -132,24 +132,26 @@ pub(crate) fn user(cursor: &mut Cursor<'_>, into: &mut UserProperties) -> Result
     Ok(())
 }
 
-/// The value of a forwarded property (v5 section 3.3.2.3), checked; `Ok(None)` if `id` is none of them. A response
-/// topic is given back, since it alone means something to who routes.
-#[inline]
+/// The value of a forwarded property (v5 section 3.3.2.3), checked; `Ok(None)` if `id` is none of them.
 pub(crate) fn forwarded<'a>(id: u8, cursor: &mut Cursor<'a>) -> Result<Option<Forwarded<'a>>, DecodeError> {
     Ok(Some(match id {
-        id::PAYLOAD_FORMAT => {
-            Forwarded::PayloadFormat(cursor.flag("payload format indicator is neither 0 nor 1", "v5 3.3.2.3.2")?)
-        }
+        id::PAYLOAD_FORMAT => Forwarded::PayloadFormat(payload_format(cursor)?),
         id::CONTENT_TYPE => Forwarded::ContentType(cursor.string()?),
-        id::RESPONSE_TOPIC => Forwarded::ResponseTopic(response_topic(cursor.string()?)?),
+        id::RESPONSE_TOPIC => Forwarded::ResponseTopic(response_topic(cursor)?),
         id::CORRELATION_DATA => Forwarded::CorrelationData(cursor.binary()?),
         id::USER => Forwarded::User(cursor.string()?, cursor.string()?),
         _ => return Ok(None),
     }))
 }
 
+/// Whether the payload is said to be UTF-8 text.
+pub(crate) fn payload_format(cursor: &mut Cursor<'_>) -> Result<bool, DecodeError> {
+    cursor.flag("payload format indicator is neither 0 nor 1", "v5 3.3.2.3.2")
+}
+
 /// A response topic is a topic name [MQTT-3.3.2-13], [MQTT-3.3.2-14].
-fn response_topic(name: &str) -> Result<&str, DecodeError> {
+pub(crate) fn response_topic<'a>(cursor: &mut Cursor<'a>) -> Result<&'a str, DecodeError> {
+    let name = cursor.string()?;
     if topic::has_wildcard(name) {
         return Err(DecodeError::protocol("wildcard in a response topic", "MQTT-3.3.2-14"));
     }

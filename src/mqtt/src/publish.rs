@@ -1,6 +1,6 @@
 //! PUBLISH without allocation: borrowed from the read buffer on the way in, written in a few copies on the way out.
 
-use crate::property::{self, Forwarded, id};
+use crate::property::{self, id};
 use crate::wire::{self, Cursor};
 use crate::{DecodeError, Frame, QoS, Version};
 
@@ -147,17 +147,13 @@ fn walk_properties(raw: &[u8]) -> Result<PublishProperties<'_>, DecodeError> {
     let (mut run_start, mut run_end, mut scattered) = (0, 0, false);
     property::walk(raw, property::USER_AND_IDENTIFIERS_REPEAT, |id, cursor| {
         let start = raw.len() - cursor.remaining() - 1;
-        match property::forwarded(id, cursor)? {
-            Some(property) => {
-                found.note(property);
-                if run_end == 0 {
-                    run_start = start;
-                } else if run_end != start {
-                    scattered = true;
-                }
-                run_end = raw.len() - cursor.remaining();
+        if found.note(id, cursor)? {
+            if run_end == 0 {
+                run_start = start;
+            } else if run_end != start {
+                scattered = true;
             }
-            None => found.note_own(id, cursor)?,
+            run_end = raw.len() - cursor.remaining();
         }
         Ok(())
     })?;
@@ -167,13 +163,22 @@ fn walk_properties(raw: &[u8]) -> Result<PublishProperties<'_>, DecodeError> {
 }
 
 impl<'a> PublishProperties<'a> {
-    fn note(&mut self, property: Forwarded<'a>) {
-        match property {
-            Forwarded::PayloadFormat(is_utf8) => self.payload_is_utf8 = is_utf8,
-            Forwarded::ResponseTopic(name) => self.response_topic = Some(name),
-            Forwarded::User(..) => self.user_properties += 1,
-            Forwarded::ContentType(_) | Forwarded::CorrelationData(_) => {}
+    /// Checks one property and keeps what routing needs of it; says whether it is forwarded.
+    #[inline]
+    fn note(&mut self, id: u8, cursor: &mut Cursor<'a>) -> Result<bool, DecodeError> {
+        match id {
+            id::PAYLOAD_FORMAT => self.payload_is_utf8 = property::payload_format(cursor)?,
+            id::CONTENT_TYPE => drop(cursor.text_bytes()?),
+            id::RESPONSE_TOPIC => self.response_topic = Some(property::response_topic(cursor)?),
+            id::CORRELATION_DATA => drop(cursor.binary()?),
+            id::USER => {
+                cursor.text_bytes()?;
+                cursor.text_bytes()?;
+                self.user_properties += 1;
+            }
+            _ => return self.note_own(id, cursor).map(|()| false),
         }
+        Ok(true)
     }
 
     /// A property that belongs to this one transmission.
@@ -267,12 +272,15 @@ pub fn publish_size(version: Version, parts: &PublishParts<'_>, delivery: &Deliv
     Layout::new(version, parts, delivery).size()
 }
 
+/// What `put_short` may write beyond the end before it cuts it off.
+const SLACK: usize = 8;
+
 /// Appends the packet to `out`.
 ///
 /// A packet of more than [`MAX_PACKET_SIZE`](crate::MAX_PACKET_SIZE) cannot be framed: compare [`publish_size`] first.
 pub fn encode_publish(version: Version, parts: &PublishParts<'_>, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
     let layout = Layout::new(version, parts, delivery);
-    out.reserve(layout.size());
+    out.reserve(layout.size() + SLACK);
     put_head(&layout, parts, delivery, out);
     out.extend_from_slice(parts.payload);
 }
@@ -280,7 +288,7 @@ pub fn encode_publish(version: Version, parts: &PublishParts<'_>, delivery: &Del
 /// Appends the packet without its payload, which must follow: for payloads that several receivers share.
 pub fn encode_publish_head(version: Version, parts: &PublishParts<'_>, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
     let layout = Layout::new(version, parts, delivery);
-    out.reserve(layout.size() - parts.payload.len());
+    out.reserve(layout.size() - parts.payload.len() + SLACK);
     put_head(&layout, parts, delivery, out);
 }
 
@@ -289,17 +297,21 @@ fn put_head(layout: &Layout<'_>, parts: &PublishParts<'_>, delivery: &Delivery<'
     let first = 0x30 | u8::from(delivery.dup) << 3 | (delivery.qos as u8) << 1 | u8::from(delivery.retain);
     let (length, used) = wire::varint(layout.remaining);
     let [high, low] = layout.topic_length.to_be_bytes();
-    let mut start = [first, 0, 0, 0, 0, 0, 0];
+    let mut start = [first, 0, 0, 0, 0, 0, 0, 0];
     start[1..5].copy_from_slice(&length);
     start[1 + used] = high;
     start[2 + used] = low;
-    out.extend_from_slice(&start[..3 + used]);
+    put_short(out, &start, 3 + used);
     out.extend_from_slice(layout.topic);
     if delivery.qos != QoS::AtMostOnce {
-        wire::put_u16(out, delivery.packet_id);
+        out.extend_from_slice(&delivery.packet_id.to_be_bytes());
     }
     if let Some(block) = layout.block {
-        wire::put_varint(out, block);
+        let (length, used) = wire::varint(block);
+        put_short(out, &length, used);
+        if block == 0 {
+            return;
+        }
         out.extend_from_slice(parts.properties);
         property::put_u32(out, id::MESSAGE_EXPIRY, parts.expiry);
         property::put_u16(out, id::TOPIC_ALIAS, delivery.alias.map(|(alias, _)| alias));
@@ -307,4 +319,12 @@ fn put_head(layout: &Layout<'_>, parts: &PublishParts<'_>, delivery: &Delivery<'
             property::put_varint(out, id::SUBSCRIPTION_IDENTIFIER, Some(identifier));
         }
     }
+}
+
+/// The first `used` bytes of `bytes`. A copy of fixed size is a move or two, one of variable size a call.
+#[inline]
+fn put_short<const N: usize>(out: &mut Vec<u8>, bytes: &[u8; N], used: usize) {
+    let end = out.len() + used;
+    out.extend_from_slice(bytes);
+    out.truncate(end);
 }

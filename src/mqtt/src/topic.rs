@@ -98,7 +98,7 @@ pub fn is_shared(text: &str) -> bool {
 #[must_use]
 #[inline]
 pub fn has_wildcard(text: &str) -> bool {
-    text.bytes().any(|byte| byte == b'+' || byte == b'#')
+    wire::has_wildcard(text.as_bytes())
 }
 
 /// Whether `topic` is matched by `filter`, which is well-formed and has no `$share` prefix.
@@ -110,17 +110,32 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }
-    let mut names = levels(topic);
-    for level in levels(filter) {
-        if level == "#" {
-            return true;
+    let (filter, topic) = (filter.as_bytes(), topic.as_bytes());
+    // Both stand at the start of a level.
+    let (mut at, mut name) = (0, 0);
+    loop {
+        match filter.get(at) {
+            Some(b'#') => return true,
+            Some(b'+') => {
+                at += 1;
+                name += topic[name..].iter().take_while(|&&byte| byte != b'/').count();
+            }
+            _ => {
+                let same = filter[at..].iter().zip(&topic[name..]).take_while(|(a, b)| a == b && **a != b'/').count();
+                at += same;
+                name += same;
+            }
         }
-        match names.next() {
-            Some(name) if level == "+" || level == name => {}
+        match (filter.get(at), topic.get(name)) {
+            (None, None) => return true,
+            (Some(b'/'), Some(b'/')) => {
+                at += 1;
+                name += 1;
+            }
+            (Some(b'/'), None) => return filter[at..] == *b"/#",
             _ => return false,
         }
     }
-    names.next().is_none()
 }
 
 /// The levels of a topic name or filter; empty ones are levels too.
