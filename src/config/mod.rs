@@ -127,8 +127,9 @@ impl Config {
         if self.limits.outbox_high > self.limits.outbox_max {
             reader.mistake("limits.outbox_high", "expected at most the value of limits.outbox_max".to_owned());
         }
-        if self.store.checkpoint_size > self.store.journal_budget {
-            reader.mistake("store.checkpoint_size", "expected at most the value of store.journal_budget".to_owned());
+        // Segments are the grain in which journal is given back: with fewer than these there is nothing to give.
+        if self.store.journal_budget < self.store.segment_size.saturating_mul(4) {
+            reader.mistake("store.journal_budget", "expected at least four times store.segment_size".to_owned());
         }
         // In memory alone the folder is never touched, so it may be anything.
         if self.store.durability != Durability::Memory

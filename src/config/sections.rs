@@ -193,18 +193,25 @@ section! {
         /// The size of one file of the journal. It is allocated ahead, so that a sync need not change the file's size.
         segment_size: u64 = 64 * MIB, Size(64 * KIB..=4 * GIB);
         /// How much journal may wait for a checkpoint before publishers are slowed down. It bounds the time that a
-        /// restart takes and the space that the journal takes.
-        journal_budget: u64 = 512 * MIB, Size(64 * KIB..=TIB);
-        /// How much journal a shard may gather before it is checkpointed, whatever the time.
+        /// restart takes and the space that the journal takes. At least four segments.
+        journal_budget: u64 = 512 * MIB, Size(256 * KIB..=TIB);
+        /// How much memory the changes since the last checkpoint may take, all shards together, before the next one
+        /// begins, whatever the time.
         checkpoint_size: u64 = 64 * MIB, Size(4 * KIB..=TIB);
+        /// How much may wait to be written before publishers are slowed down. It bounds the memory that a disk slower
+        /// than its publishers costs.
+        pending_size: u64 = 16 * MIB, Size(64 * KIB..=TIB);
         /// How long a change may wait for a checkpoint. What is queued and taken within it never reaches the tree on
         /// the disk, so longer is cheaper, and shorter restarts faster.
         checkpoint_interval: Duration = 10 * SECOND, Span(MILLISECOND, HOUR);
         /// Memory that the tree on the disk may use as its cache. Small, because what is hot is not read from it.
         sled_cache: u64 = 64 * MIB, Size(MIB..=TIB);
-        /// Free space below which nothing more is acknowledged that would need the disk; what is already there is
-        /// still delivered and acknowledged away. It leaves room to finish a checkpoint, which frees space again.
+        /// Free space below which no checkpoint is begun: the tree on the disk does not recover from a full disk, the
+        /// journal does, so it has to be the journal that meets it.
         free_space_floor: u64 = 256 * MIB, Size(0..=TIB);
+        /// The size of a file that is given up when the disk is full, so that what is already there can still be
+        /// delivered and acknowledged away. "0B" keeps none.
+        reserve: u64 = 16 * MIB, Size(0..=TIB);
     }
 }
 

@@ -39,7 +39,11 @@ pub enum Error {
 
 /// Sets the log up for the whole process.
 pub fn setup(log: &Log) -> Result<Guard, Error> {
-    let writer = writer::start(Box::new(std::io::stderr()))?;
+    let lost: writer::Lost = match log.format {
+        Format::Text => |count| format!("WARN log lines lost count={count}"),
+        Format::Json => |count| format!("{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"count\":{count}}}"),
+    };
+    let writer = writer::start(Box::new(std::io::stderr()), lost)?;
     let builder = tracing_subscriber::fmt().with_max_level(filter(log.level)).with_writer(writer).with_target(false);
     match log.format {
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -1,14 +1,16 @@
 //! Log lines leave through a thread of their own: whoever reads the standard error may be slow or have stopped reading,
 //! and that must not stop a thread that serves connections.
 //!
-//! What does not fit is lost and counted, and the count is told as soon as there is room again.
+//! What does not fit is lost and counted, and the count is told as soon as there is room again. An error alone is waited
+//! for: it may be the last thing that the process does. And that not twice, if nobody reads.
 
 use crate::env::task;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait.
@@ -26,12 +28,23 @@ enum Item {
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
     items: SyncSender<Item>,
-    lost: Arc<AtomicU64>,
+    state: Arc<State>,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    /// Lines that did not fit and were not told of yet.
+    lost: AtomicU64,
+    /// Somebody waited in vain, and nothing was written since.
+    stuck: AtomicBool,
+}
+
+/// How the log tells that so many lines were lost.
+pub(super) type Lost = fn(u64) -> String;
+
 /// Starts the thread that writes.
-pub(super) fn start(out: Box<dyn Write + Send>) -> io::Result<Sender> {
-    let sender = open(out, ROOM)?;
+pub(super) fn start(out: Box<dyn Write + Send>, lost: Lost) -> io::Result<Sender> {
+    let sender = open(out, ROOM, lost)?;
     // A second log of one process is refused by its caller; the first stays the one to flush.
     let _ = LOG.set(sender.clone());
     Ok(sender)
@@ -44,15 +57,15 @@ pub fn flush() {
     }
 }
 
-fn open(out: Box<dyn Write + Send>, room: usize) -> io::Result<Sender> {
+fn open(out: Box<dyn Write + Send>, room: usize, lost: Lost) -> io::Result<Sender> {
     let (items, queue) = sync_channel(room);
-    let lost = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&lost);
-    task::thread("log", move || write(out, &queue, &counted))?;
-    Ok(Sender { items, lost })
+    let state = Arc::new(State::default());
+    let shared = Arc::clone(&state);
+    task::thread("log", move || write(out, &queue, &shared, lost))?;
+    Ok(Sender { items, state })
 }
 
-fn write(mut out: Box<dyn Write + Send>, queue: &Receiver<Item>, lost: &AtomicU64) {
+fn write(mut out: Box<dyn Write + Send>, queue: &Receiver<Item>, state: &State, tell: Lost) {
     for item in queue {
         match item {
             // There is nowhere to complain about a log that cannot be written.
@@ -62,9 +75,10 @@ fn write(mut out: Box<dyn Write + Send>, queue: &Receiver<Item>, lost: &AtomicU6
                 let _ = done.try_send(());
             }
         }
-        let lost = lost.swap(0, Ordering::Relaxed);
+        state.stuck.store(false, Ordering::Relaxed);
+        let lost = state.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let _ = writeln!(out, "{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"count\":{lost}}}");
+            let _ = writeln!(out, "{}", tell(lost));
         }
     }
 }
@@ -72,14 +86,15 @@ fn write(mut out: Box<dyn Write + Send>, queue: &Receiver<Item>, lost: &AtomicU6
 impl Sender {
     fn line(&self, line: Vec<u8>) {
         if let Err(TrySendError::Full(_)) = self.items.try_send(Item::Line(line)) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.state.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn flush(&self) {
         let (done, written) = sync_channel(1);
-        if self.items.try_send(Item::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(PATIENCE);
+        let waits = !self.state.stuck.load(Ordering::Relaxed) && self.items.try_send(Item::Flush(done)).is_ok();
+        if waits && written.recv_timeout(PATIENCE).is_err() {
+            self.state.stuck.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -88,13 +103,18 @@ impl Sender {
 pub(super) struct Event<'a> {
     sender: &'a Sender,
     line: Vec<u8>,
+    is_error: bool,
 }
 
 impl<'a> MakeWriter<'a> for Sender {
     type Writer = Event<'a>;
 
     fn make_writer(&'a self) -> Event<'a> {
-        Event { sender: self, line: Vec::new() }
+        Event { sender: self, line: Vec::new(), is_error: false }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Event<'a> {
+        Event { sender: self, line: Vec::new(), is_error: *event.level() == Level::ERROR }
     }
 }
 
@@ -113,6 +133,9 @@ impl Drop for Event<'_> {
     fn drop(&mut self) {
         if !self.line.is_empty() {
             self.sender.line(std::mem::take(&mut self.line));
+            if self.is_error {
+                self.sender.flush();
+            }
         }
     }
 }
@@ -142,10 +165,14 @@ mod tests {
         }
     }
 
+    fn tell(lost: u64) -> String {
+        format!("lost {lost}")
+    }
+
     #[test]
     fn lines_come_out_whole_and_in_order() {
         let out = Slow::default();
-        let log = open(Box::new(out.clone()), 8).unwrap();
+        let log = open(Box::new(out.clone()), 8, tell).unwrap();
         for line in ["one\n", "two\n"] {
             let mut event = log.make_writer();
             let (start, rest) = line.split_at(2);
@@ -159,17 +186,17 @@ mod tests {
     #[test]
     fn a_reader_that_stopped_costs_lines_and_is_told_how_many() {
         let out = Slow::default();
-        let log = open(Box::new(out.clone()), 4).unwrap();
+        let log = open(Box::new(out.clone()), 4, tell).unwrap();
         let shut = out.gate.lock().unwrap();
         // One is in the hands of the thread at most, four wait; none of the calls does.
         for _ in 0..100 {
             log.make_writer().write_all(b"line\n").unwrap();
         }
         drop(shut);
-        while !String::from_utf8_lossy(&out.seen.lock().unwrap()).contains("log lines lost") {
+        while !String::from_utf8_lossy(&out.seen.lock().unwrap()).contains("lost") {
             std::thread::yield_now();
         }
         let told = String::from_utf8(out.seen.lock().unwrap().clone()).unwrap();
-        assert!(told.contains("\"count\":9"), "{told}");
+        assert!(told.contains("lost 9"), "{told}");
     }
 }

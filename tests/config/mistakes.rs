@@ -85,7 +85,7 @@ fn settings_that_cannot_stand_together_are_refused() {
     let limits = Setup::nothing().set("limits.outbox_max=1KiB").mistakes();
     assert_eq!(limits, ["--set: limits.outbox_high: expected at most the value of limits.outbox_max"]);
     let store = Setup::file("[store]\njournal_budget = \"1MiB\"").mistakes();
-    assert_eq!(store, ["FILE:2: store.checkpoint_size: expected at most the value of store.journal_budget"]);
+    assert_eq!(store, ["FILE:2: store.journal_budget: expected at least four times store.segment_size"]);
     let listeners = "[listeners.a]\naddress = \"127.0.0.1:1883\"\n[listeners.b]\naddress = \"127.0.0.1:1883\"";
     let listeners = Setup::file(listeners).mistakes();
     assert_eq!(listeners, ["FILE:4: listeners.b.address: 127.0.0.1:1883 is taken by listeners.a"]);
