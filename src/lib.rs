@@ -1,6 +1,9 @@
 //! Nightjar: an MQTT broker in which an acknowledgement says what is durably true, and nothing else.
 
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod env;
+pub mod node;
+pub mod store;
 pub mod telemetry;

@@ -1,0 +1,278 @@
+//! The store: what makes an acknowledgement true.
+//!
+//! Ops are submitted from any thread, gathered by the journal's thread, written and synced as one record, applied to
+//! their shards, and only then seen by anyone. A checkpoint moves what outlives a few seconds into the tables (sled).
+//!
+//! ```text
+//! submit ──► queue ──► journal's thread: one write, one sync ──► Shard::apply ──► Sink::effects, waiters, Sink::applied
+//!                                ▲ checkpoint records                │ overlay
+//!                                └──────── checkpoint's thread ◄─────┘ ──► tables, chunk by chunk
+//! ```
+//! | file | its story |
+//! | --- | --- |
+//! | `record`, `segment` | the journal's format, and what counts as damage |
+//! | `journal`, `spares` | writing it; files prepared in advance |
+//! | `writer` | group commit |
+//! | `checkpoint`, `engine`, `sled` | the tables, and the way into them |
+//! | `recovery`, `export` | what a start finds; what can be saved from damage |
+//! | `files` | the disk, as little of it as is needed |
+
+mod checkpoint;
+mod codec;
+mod config;
+mod core;
+mod engine;
+mod error;
+mod export;
+mod files;
+mod journal;
+mod open;
+mod record;
+mod recovery;
+mod segment;
+mod sled;
+mod spares;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use config::{Durability, Fatal, StoreConfig};
+pub use error::StoreError;
+pub use export::{export, set_aside};
+pub use open::Opened;
+pub use stats::{Health, Stats};
+
+use self::core::{Core, Submission, weight};
+use nightjar_base::{Position, ShardId};
+use nightjar_shard::{Effect, Op, Shard, Tables};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What the broker wants to hear. Called on the journal's thread, after a batch is durable and applied: what it does
+/// there, every acknowledgement waits for.
+pub trait Sink: Send {
+    /// The effects of a batch on one shard, in the order of its ops. The shard is not locked. What is left in `effects`
+    /// is dropped.
+    fn effects(&mut self, shard: ShardId, effects: &mut Vec<Effect>);
+
+    /// Everything up to `position` is durable and applied, and its waiters were called: once a batch.
+    fn applied(&mut self, position: Position);
+}
+
+/// Whoever waits for a submission.
+pub trait Waiter: Send + Sync {
+    /// The submission at `position` is durable and applied. Called once for each submission it was given with, on the
+    /// journal's thread.
+    fn durable(self: Arc<Self>, position: Position);
+}
+
+/// The store: a cheap handle, to be cloned at will.
+#[derive(Clone)]
+pub struct Store {
+    core: Arc<Core>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("folder", &self.core.config.folder).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens (or makes) the data folder and recovers what is in it. Nothing is written before [`Opened::start`].
+    ///
+    /// # Errors
+    /// When the folder is in use, damaged, too new, or the system refuses.
+    pub fn open(config: StoreConfig) -> Result<Opened, StoreError> {
+        Opened::open(config)
+    }
+
+    /// Takes all of `ops`, to become durable together or not at all, and calls `waiter` when they are applied.
+    ///
+    /// Never waits for a disk. After [`Store::stop`] nothing is taken any more: `ops` are dropped and `waiter` is never
+    /// called.
+    pub fn submit(&self, ops: &mut Vec<(ShardId, Op)>, waiter: Option<Arc<dyn Waiter>>) -> Position {
+        let bytes = ops.iter().map(|(_, op)| weight(op)).sum();
+        self.core.pending.fetch_add(bytes, Ordering::Relaxed);
+        let mut queue = self.core.queue.lock();
+        queue.submitted += 1;
+        let position = Position(queue.submitted);
+        if queue.closed {
+            ops.clear();
+            return position;
+        }
+        queue.submissions.push_back(Submission { ops: ops.len(), bytes, waiter });
+        queue.ops.extend(ops.drain(..));
+        let wake = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if wake {
+            self.core.wake.notify_one();
+        }
+        position
+    }
+
+    /// Calls `waiter` when all that was submitted before is applied.
+    pub fn barrier(&self, waiter: Arc<dyn Waiter>) -> Position {
+        self.submit(&mut Vec::new(), Some(waiter))
+    }
+
+    /// The newest position that is durable and applied.
+    #[must_use]
+    pub fn applied(&self) -> Position {
+        Position(self.core.applied.load(Ordering::Acquire))
+    }
+
+    /// The newest position given out.
+    #[must_use]
+    pub fn submitted(&self) -> Position {
+        Position(self.core.queue.lock().submitted)
+    }
+
+    /// Returns when `position` is durable and applied; never, if the store ends before.
+    pub async fn wait(&self, position: Position) {
+        if self.applied() >= position {
+            return;
+        }
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.barrier(Arc::new(Once(Mutex::new(Some(sender)))));
+        if receiver.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// As [`Store::wait`], for threads that may block. False if the store ended before, or after `patience`.
+    #[must_use]
+    pub fn wait_blocking(&self, position: Position, patience: Duration) -> bool {
+        if self.applied() >= position {
+            return true;
+        }
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.barrier(Arc::new(Blocked(sender)));
+        receiver.recv_timeout(patience).is_ok()
+    }
+
+    /// The shard of a client identifier or topic. Part of the format: never seeded, never changed.
+    #[must_use]
+    pub fn shard_of(&self, key: &str) -> ShardId {
+        shard_of(key, self.shard_count())
+    }
+
+    /// The number of shards of this folder.
+    #[must_use]
+    pub fn shard_count(&self) -> u16 {
+        u16::try_from(self.core.shards.len()).unwrap_or(u16::MAX)
+    }
+
+    /// This node's id: a random number, made with the folder.
+    #[must_use]
+    pub fn node(&self) -> u64 {
+        self.core.node
+    }
+
+    /// A shard, to read from. The journal's thread waits meanwhile: hold it briefly, and never two of them.
+    pub fn lock(&self, shard: ShardId) -> MutexGuard<'_, Shard> {
+        self.core.shards[usize::from(shard.0)].lock()
+    }
+
+    /// The tables that the shards' reads take.
+    #[must_use]
+    pub fn tables(&self) -> &dyn Tables {
+        &*self.core.engine
+    }
+
+    /// Whether publishers must not be read until this is false again: too much waits, the journal is over its budget,
+    /// or it cannot be written.
+    #[must_use]
+    pub fn congested(&self) -> bool {
+        self.core.pending.load(Ordering::Relaxed) > self.core.config.pending_bytes
+            || self.core.journal_bytes.load(Ordering::Relaxed) > self.core.journal_budget()
+            || !self.core.health.is_writable()
+    }
+
+    /// Whether acknowledgements can be given.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.core.health.get()
+    }
+
+    /// The figures.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            journal_bytes: self.core.journal_bytes.load(Ordering::Relaxed),
+            overlay_bytes: self.core.overlay.load(Ordering::Relaxed) as u64,
+            pending_bytes: self.core.pending.load(Ordering::Relaxed) as u64,
+            ..self.core.counters.read()
+        }
+    }
+
+    /// Asks for a checkpoint of what is dirty, now.
+    pub fn checkpoint(&self) {
+        self.core.ask_checkpoint();
+    }
+
+    /// Writes what was submitted, makes a last checkpoint and ends the threads. What comes afterwards, through other
+    /// handles, is not taken. If the disk is full, what was not yet written is given up: it was not acknowledged.
+    pub fn stop(self) {
+        let core = &self.core;
+        loop {
+            let queue = core.queue.lock();
+            if queue.closed || core.applied.load(Ordering::Acquire) >= queue.submitted {
+                break;
+            }
+            drop(queue);
+            if !core.health.is_writable() {
+                core.stopping.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        core.signal.lock().stop = true;
+        core.checkpoint.notify_all();
+        let mut threads = std::mem::take(&mut *core.threads.lock());
+        let join = |thread: Option<std::thread::JoinHandle<()>>| {
+            // A panic in there was reported when it happened.
+            let _ = thread.map(std::thread::JoinHandle::join);
+        };
+        // Started in the order spares, journal, checkpoint: ended in the opposite one, each needs those before it.
+        join(threads.pop());
+        core.queue.lock().stop = true;
+        core.wake.notify_all();
+        join(threads.pop());
+        core.spares.stop();
+        join(threads.pop());
+        *core.lock.lock() = None;
+    }
+}
+
+struct Once(Mutex<Option<tokio::sync::oneshot::Sender<()>>>);
+
+impl Waiter for Once {
+    fn durable(self: Arc<Self>, _: Position) {
+        if let Some(sender) = self.0.lock().take() {
+            // Whoever waited may have gone.
+            let _ = sender.send(());
+        }
+    }
+}
+
+struct Blocked(std::sync::mpsc::SyncSender<()>);
+
+impl Waiter for Blocked {
+    fn durable(self: Arc<Self>, _: Position) {
+        let _ = self.0.try_send(());
+    }
+}
+
+/// FNV-1a, 64 bits, folded: short keys, one at a time, the same on every machine.
+fn shard_of(key: &str, shards: u16) -> ShardId {
+    if shards <= 1 {
+        return ShardId(0);
+    }
+    let mix = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = key.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    let folded = hash ^ (hash >> 32);
+    ShardId(u16::try_from(folded % u64::from(shards)).expect("a remainder is below its divisor, a u16"))
+}

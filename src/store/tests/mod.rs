@@ -1,0 +1,1 @@
+//! The store as a whole, on disks that forget.
