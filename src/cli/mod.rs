@@ -41,7 +41,7 @@ Examples:
 
 const STORE_EXAMPLES: &str = "\
 Examples:
-  nightjar store export --data /var/lib/nightjar > rescued.jsonl
+  nightjar store export --data /var/lib/nightjar > rescued.txt
   nightjar store set-aside --data /var/lib/nightjar";
 
 /// An MQTT broker in which an acknowledgement says what is durably true.

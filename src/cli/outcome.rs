@@ -1,6 +1,7 @@
 //! How a command can fail, as the process's exit code.
 
 use crate::config::Mistakes;
+use crate::store::StoreError;
 
 /// Why a command ended without having done its work.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,16 @@ impl Failure {
 impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Self {
         Self::Config { mistakes }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Locked { .. } => Self::Locked(error.into()),
+            error if error.is_damage() => Self::Damaged(error.into()),
+            error => Self::Other(error.into()),
+        }
     }
 }
 

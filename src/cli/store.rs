@@ -1,7 +1,9 @@
 //! `nightjar store`: rescue work on a data folder that no broker uses.
 
 use super::Failure;
+use crate::store;
 use clap::Subcommand;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
@@ -12,7 +14,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
-    /// Move a damaged store out of the way, within the data folder, so that the broker can start with an empty one
+    /// Rename a damaged data folder, so that the broker can start with an empty one
     SetAside {
         /// The data folder
         #[arg(long, value_name = "DIR")]
@@ -28,9 +30,12 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
 }
 
 fn export(folder: &Path) -> Result<(), Failure> {
-    Err(Failure::Other(format!("{}: this build has no store in it", folder.display()).into()))
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    store::export(folder, &mut out)?;
+    out.flush().map_err(|error| Failure::Other(error.into()))
 }
 
 fn set_aside(folder: &Path) -> Result<(), Failure> {
-    Err(Failure::Other(format!("{}: this build has no store in it", folder.display()).into()))
+    let aside = store::set_aside(folder)?;
+    super::print(&format!("{} is now {}\n", folder.display(), aside.display()))
 }

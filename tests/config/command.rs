@@ -92,6 +92,19 @@ fn checking_makes_no_data_folder() {
 }
 
 #[test]
+fn rescue_work_on_what_is_no_data_folder_is_refused() {
+    let setup = Setup::file("");
+    for folder in [setup.folder.path().to_owned(), setup.path(), setup.folder.path().join("none")] {
+        for command in ["export", "set-aside"] {
+            let done = nightjar(&["store", command, "--data", folder.to_str().unwrap()]);
+            assert_eq!(done.status.code(), Some(1), "{done:?}");
+            assert!(String::from_utf8_lossy(&done.stderr).contains(folder.to_str().unwrap()), "{done:?}");
+        }
+    }
+    assert!(setup.path().exists());
+}
+
+#[test]
 fn a_wrong_command_line_is_exit_code_2() {
     for arguments in [&["serve", "--bogus"][..], &["bogus"], &["store", "export"], &["serve", "--listen"]] {
         assert_eq!(nightjar(arguments).status.code(), Some(2), "{arguments:?}");

@@ -3,6 +3,7 @@
 
 mod access;
 mod command;
+mod documents;
 mod layers;
 mod mistakes;
 
