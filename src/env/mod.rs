@@ -5,5 +5,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod memory;
 pub mod net;
+pub mod signal;
 pub mod task;

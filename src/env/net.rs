@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use tokio::io::Interest;
 pub use tokio::net::{TcpListener, TcpStream};
 
 /// A peer that vanished without a word is asked after this much silence.
@@ -39,6 +40,17 @@ pub fn bind(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<T
 pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
     let settings = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
     SockRef::from(stream).set_tcp_keepalive(&settings)
+}
+
+/// Reads what has come, without waiting.
+pub fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(stream, buffer, rustix::net::RecvFlags::empty())?;
+    Ok(count)
+}
+
+/// Ends both directions of the connection, whoever still holds the socket. What the peer thinks of it is its affair.
+pub fn shutdown(stream: &TcpStream) {
+    let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Both);
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Inbound {
     /// `receive_maximum` is how many QoS 1 and 2 messages may be under way (65,535 where none was announced).
     #[must_use]
     pub fn new(receive_maximum: u32, alias_maximum: u16, taken: impl IntoIterator<Item = u16>) -> Self {
-        Self { receive_maximum, taken: taken.into_iter().collect(), aliases: vec![None; usize::from(alias_maximum)] }
+        Self { receive_maximum, taken: taken.into_iter().collect(), alias_maximum, aliases: Vec::new() }
     }
 
     /// A QoS 2 PUBLISH with `packet_id` has come. DUP says nothing: what counts is whether the identifier is taken.

@@ -93,6 +93,12 @@ impl Outbound {
         self.under_way < self.window && (self.slots.len() as u64) < MAX_SPAN
     }
 
+    /// How many more messages the window takes now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.window.saturating_sub(self.under_way)
+    }
+
     /// Messages under way.
     #[must_use]
     pub fn under_way(&self) -> usize {

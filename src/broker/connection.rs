@@ -1,0 +1,395 @@
+//! One connection's task: reads, decodes all that one read brought, acts on it, and gathers what follows.
+//!
+//! Everything between two waits is synchronous: packets become ops, acknowledgements and deliveries, and at the end of
+//! a read the ops are submitted at once and the acknowledgements appended, now or when their ops are durable.
+
+use super::attach::Door;
+use super::peer::{Close, Peer};
+use super::publish::RouteCache;
+use super::replay::Replay;
+use super::sending::Pending;
+use super::subscriber::Subscriber;
+use super::{Broker, feed, stats, wheel};
+use crate::env::task;
+use crate::store::Waiter;
+use crate::telemetry::escape;
+use nightjar_base::{Position, SessionId, ShardId, Tick};
+use nightjar_mqtt::{DecodeError, ReasonCode, SubscriptionOptions, Version, frame};
+use nightjar_session::{Inbound, KeepAlive};
+use nightjar_shard::{Op, Will};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Bytes read at a time, into a buffer that all connections of a thread share.
+const READ: usize = 64 * 1024;
+/// Reads before other connections get their turn.
+const READS_A_TURN: usize = 4;
+/// How long a publisher of durable messages is not read while the store is behind.
+const CONGESTION_PAUSE: Duration = Duration::from_millis(5);
+/// How long the last bytes to a client may take once its connection ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+}
+
+/// The connection's durable side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Durable {
+    pub(crate) shard: ShardId,
+    pub(crate) session: SessionId,
+    pub(crate) epoch: u64,
+    /// Whether subscriptions and queue are durable; if not, only the will is.
+    pub(crate) queue: bool,
+}
+
+/// An acknowledgement of this read, and whether it must wait for the ops of this read.
+pub(crate) struct Ack {
+    pub(crate) durable: bool,
+    pub(crate) pending: Pending,
+}
+
+/// One client's connection.
+pub(crate) struct Connection {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) subscriber: Arc<Subscriber>,
+    pub(crate) durable: Option<Durable>,
+    /// The session expiry interval in force, in seconds.
+    pub(crate) expiry: u32,
+    /// The one that a v5 client asked for at CONNECT.
+    pub(crate) connect_expiry: u32,
+    pub(crate) inbound: Inbound,
+    pub(crate) filters: HashMap<Arc<str>, SubscriptionOptions>,
+    pub(crate) routes: RouteCache,
+    pub(crate) ops: Vec<(ShardId, Op)>,
+    pub(crate) acks: Vec<Ack>,
+    /// Submitted ahead of this read's ops; its acknowledgements wait for it too.
+    pub(crate) waits_for: Option<Position>,
+    /// Replays that this read's SUBSCRIBE packets asked for.
+    pub(crate) new_replays: Vec<Replay>,
+    /// The client has acknowledged something in this read.
+    pub(crate) opened: bool,
+    pub(crate) partial: Vec<u8>,
+    pub(crate) partial_since: Option<Tick>,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) keep_alive: KeepAlive,
+    /// The slot of this connection's note in the wheel.
+    pub(crate) noted: Option<u64>,
+    pub(crate) will: Option<Will>,
+    pub(crate) door: Door,
+    /// Until when it is not read because the store is behind.
+    pub(crate) congested: Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// How a connection came to its end.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// DISCONNECT without will.
+    Disconnected,
+    /// DISCONNECT 0x04: the will is to be published.
+    WithWill,
+    /// The stream ended without DISCONNECT.
+    Closed,
+    Io(io::Error),
+    Decode(DecodeError),
+    /// The client did what it may not.
+    Violation(ReasonCode, &'static str),
+    KeepAlive,
+    PacketTimeout,
+    WriteTimeout,
+    Told(Close),
+}
+
+impl End {
+    /// What a v5 client is told [MQTT-4.13.1-1].
+    fn reason(&self) -> Option<ReasonCode> {
+        match self {
+            Self::Disconnected | Self::WithWill | Self::Closed | Self::Io(_) | Self::WriteTimeout => None,
+            Self::Decode(error) => Some(error.reason),
+            Self::Violation(reason, _) => Some(*reason),
+            Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
+            Self::PacketTimeout => Some(ReasonCode::MaximumConnectTime),
+            Self::Told(close) => Some(close.reason()),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        match self {
+            Self::Disconnected => "client disconnected".into(),
+            Self::WithWill => "client disconnected, with will".into(),
+            Self::Closed => "closed by the client without DISCONNECT".into(),
+            Self::Io(error) => format!("socket: {error}"),
+            Self::Decode(error) => error.to_string(),
+            Self::Violation(reason, what) => format!("{what} (0x{:02x})", reason.as_u8()),
+            Self::KeepAlive => "no packet for one and a half keep alives".into(),
+            Self::PacketTimeout => "one packet took too long to arrive".into(),
+            Self::WriteTimeout => "the client read nothing for too long".into(),
+            Self::Told(Close::TakenOver) => "another connection took over the client id".into(),
+            Self::Told(Close::ShuttingDown) => "the broker stops".into(),
+            Self::Told(Close::QueueFull) => "its queue was full".into(),
+            Self::Told(Close::StoreFailed) => "its queue cannot be read".into(),
+        }
+    }
+}
+
+enum Event {
+    Readable,
+    Timer,
+    Closed,
+}
+
+impl Connection {
+    /// Lives until the connection ends, then does all that follows from its end.
+    pub(crate) async fn run(mut self) {
+        let end = self.live().await;
+        self.farewell(&end).await;
+        tracing::info!(
+            client = %escape(&self.peer.client_id), address = %self.door.address, listener = %self.door.listener,
+            version = self.peer.version as u8, reason = %escape(&end.in_words()), "disconnected"
+        );
+        self.leave(&end);
+    }
+
+    async fn live(&mut self) -> End {
+        // What came behind CONNECT in the same read.
+        let rest = std::mem::take(&mut self.partial);
+        if let Err(end) = self.take(&rest) {
+            return end;
+        }
+        self.note_deadline();
+        loop {
+            let result = match poll_fn(|context| self.poll_event(context)).await {
+                Event::Readable => self.read(),
+                Event::Timer => self.check_deadlines(),
+                Event::Closed => Err(self.peer.lock().close.map_or(End::Closed, End::Told)),
+            };
+            if let Err(end) = result {
+                return end;
+            }
+        }
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let signals = self.peer.poll_signals(context);
+        if signals.closed() {
+            return Poll::Ready(Event::Closed);
+        }
+        if signals.timer() {
+            return Poll::Ready(Event::Timer);
+        }
+        if signals.blocked() && self.peer.poll_unblock(context).is_pending() && self.peer.lock().is_slow() {
+            // Not even acknowledgements could be sent: the client is not read until it reads.
+            return Poll::Pending;
+        }
+        if self.broker.store.congested() && self.durable_publisher() && self.congested.is_none() {
+            self.congested = Some(Box::pin(task::sleep(CONGESTION_PAUSE)));
+        }
+        if let Some(pause) = &mut self.congested {
+            if pause.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.congested = None;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match self.peer.stream.poll_read_ready(context) {
+            Poll::Ready(_) => Poll::Ready(Event::Readable),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Whether what this client publishes waits for the store.
+    fn durable_publisher(&self) -> bool {
+        self.peer.lock().has_pending()
+    }
+
+    fn read(&mut self) -> Result<(), End> {
+        BUFFER.with(|buffer| {
+            let buffer = &mut *buffer.borrow_mut();
+            for _ in 0..READS_A_TURN {
+                match self.peer.read(buffer) {
+                    Ok(0) => return Err(End::Closed),
+                    Ok(count) => {
+                        stats::add(|s| &s.bytes_received, count as u64);
+                        self.take(&buffer[..count])?;
+                        if count < READ {
+                            return Ok(());
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) => return Err(End::Io(error)),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes what one read brought: all whole packets are handled, the rest is kept.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let mut whole = std::mem::take(&mut self.partial);
+        let buffered = !whole.is_empty();
+        if buffered {
+            whole.extend_from_slice(bytes);
+        }
+        let input = if buffered { &whole[..] } else { bytes };
+        let now = self.broker.clock.tick();
+        let (taken, result) = self.handle_all(input, now);
+        self.finish_read();
+        if taken > 0 {
+            self.keep_alive.packet(now);
+            self.partial_since = None;
+        }
+        let rest = &input[taken..];
+        if !rest.is_empty() {
+            if self.partial_since.is_none() {
+                self.partial_since = Some(now);
+                self.note_at(now.plus_millis(self.broker.limits.packet_millis));
+            }
+            if buffered {
+                whole.drain(..taken);
+                self.partial = whole;
+            } else {
+                self.partial = rest.to_vec();
+            }
+        }
+        result
+    }
+
+    fn handle_all(&mut self, input: &[u8], now: Tick) -> (usize, Result<(), End>) {
+        self.routes.see_epoch(self.broker.epoch());
+        let (version, max_packet) = (self.peer.version, self.broker.limits.max_packet);
+        let mut taken = 0;
+        let mut packets = 0;
+        let result = loop {
+            match frame::peek(&input[taken..], max_packet, version) {
+                Ok(None) => break Ok(()),
+                Ok(Some(frame)) => {
+                    taken += frame.size;
+                    packets += 1;
+                    if let Err(end) = self.handle(&frame, now) {
+                        break Err(end);
+                    }
+                }
+                Err(error) => break Err(End::Decode(error)),
+            }
+        };
+        stats::add(|s| &s.packets_received, packets);
+        (taken, result)
+    }
+
+    /// Submits the ops of this read together, lines up its acknowledgements, and uses the room that it made.
+    fn finish_read(&mut self) {
+        if !self.ops.is_empty() || !self.acks.is_empty() {
+            self.submit();
+        }
+        if std::mem::take(&mut self.opened) {
+            self.window_opened();
+        }
+    }
+
+    fn submit(&mut self) {
+        let peer = &self.peer;
+        let store = &self.broker.store;
+        let waiter = self.acks.iter().any(|ack| ack.durable).then(|| Arc::clone(peer) as Arc<dyn Waiter>);
+        // Held over the submission, so that it cannot become durable before its acknowledgements are lined up.
+        let mut state = peer.lock();
+        let position = match waiter {
+            waiter if !self.ops.is_empty() => Some(store.submit(&mut self.ops, waiter)),
+            Some(waiter) => Some(store.barrier(waiter)),
+            None => None,
+        };
+        self.waits_for = None;
+        for ack in self.acks.drain(..) {
+            state.pend(position.filter(|_| ack.durable), ack.pending);
+        }
+        for mut replay in self.new_replays.drain(..) {
+            replay.wait_for(position.unwrap_or_default());
+            state.replays.push_back(replay);
+            self.opened = true;
+        }
+        if !state.outbox.is_empty() {
+            peer.schedule(&mut state);
+        }
+    }
+
+    /// Sends what may be sent now that the client has acknowledged something.
+    pub(crate) fn window_opened(&mut self) {
+        let mut state = self.peer.lock();
+        if state.has_waiting() && state.pump(self.broker.clock.now()) {
+            self.peer.schedule(&mut state);
+        }
+        if state.wants_feed() {
+            drop(state);
+            feed::feed(&self.broker, &self.peer);
+        }
+    }
+
+    /// The next deadline, and what its passing means.
+    fn deadline(&self) -> Option<Tick> {
+        let packet = self.partial_since.map(|since| since.plus_millis(self.broker.limits.packet_millis));
+        let write = self.peer.lock().blocked_since.map(|since| since.plus_millis(self.broker.limits.write_millis));
+        [self.keep_alive.deadline(), packet, write].into_iter().flatten().min()
+    }
+
+    fn note_deadline(&mut self) {
+        // Without any other reason to be looked at, a blocked socket must still be found.
+        let latest = self.broker.clock.tick().plus_millis(self.broker.limits.write_millis);
+        self.note_at(self.deadline().map_or(latest, |deadline| deadline.min(latest)));
+    }
+
+    fn note_at(&mut self, deadline: Tick) {
+        self.forget_note();
+        self.noted = Some(wheel::note(&self.peer, deadline));
+    }
+
+    pub(crate) fn forget_note(&mut self) {
+        if let Some(slot) = self.noted.take() {
+            wheel::forget(&self.peer, slot);
+        }
+    }
+
+    fn check_deadlines(&mut self) -> Result<(), End> {
+        let now = self.broker.clock.tick();
+        if self.keep_alive.deadline().is_some_and(|deadline| deadline <= now) {
+            return Err(End::KeepAlive);
+        }
+        let limits = &self.broker.limits;
+        if self.partial_since.is_some_and(|since| now.since(since) >= limits.packet_millis) {
+            return Err(End::PacketTimeout);
+        }
+        let write_millis = limits.write_millis;
+        let mut state = self.peer.lock();
+        if state.blocked {
+            let since = *state.blocked_since.get_or_insert(now);
+            if now.since(since) >= write_millis {
+                return Err(End::WriteTimeout);
+            }
+        } else {
+            state.blocked_since = None;
+        }
+        drop(state);
+        self.note_deadline();
+        Ok(())
+    }
+
+    /// Tells a v5 client why, and gives the last bytes a chance to leave.
+    async fn farewell(&mut self, end: &End) {
+        if let (Some(reason), Version::V5) = (end.reason(), self.peer.version) {
+            let mut state = self.peer.lock();
+            state.packet(&[0xe0, 1, reason.as_u8()]);
+            self.peer.schedule(&mut state);
+        }
+        self.peer.flush();
+        if !matches!(end, End::Io(_) | End::WriteTimeout) && self.peer.lock().blocked {
+            let unblocked = poll_fn(|context| self.peer.poll_unblock(context));
+            // In vain: the client does not read. It is not owed more.
+            let _ = task::timeout(FAREWELL, unblocked).await;
+        }
+    }
+}

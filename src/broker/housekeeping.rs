@@ -1,0 +1,123 @@
+//! What becomes due without anybody asking: delayed wills, the expiry of sessions and of retained messages.
+
+use super::leave::publication;
+use super::{Broker, stats};
+use crate::env::task;
+use nightjar_base::{ClientId, SessionId, ShardId};
+use nightjar_shard::{Due, Entry, Op};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often deadlines are looked at.
+const PERIOD: Duration = Duration::from_millis(200);
+/// Entries of an expired session's queue that are looked at together.
+const PAGE_ENTRIES: usize = 256;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// The task that sees to it that what is due happens.
+pub(crate) async fn run(broker: Arc<Broker>) {
+    let mut interval = task::interval(PERIOD);
+    let mut due = Vec::new();
+    loop {
+        interval.tick().await;
+        for shard in 0..broker.store.shard_count() {
+            let shard = ShardId(shard);
+            let now = broker.clock.now();
+            {
+                let mut store = broker.store.lock(shard);
+                if store.next_deadline().is_some_and(|deadline| deadline <= now) {
+                    store.due(now, &mut due);
+                }
+            }
+            for due in due.drain(..) {
+                broker.handle_due(shard, due).await;
+            }
+        }
+    }
+}
+
+impl Broker {
+    async fn handle_due(&self, shard: ShardId, due: Due) {
+        match due {
+            Due::Will { session, client_id, epoch, .. } => self.fire_will(shard, session, &client_id, epoch).await,
+            Due::Expired { session, client_id, .. } => self.expire(shard, session, &client_id).await,
+            Due::Retained { topic, index } => {
+                self.store.submit(&mut vec![(shard, Op::Forget { topic, index })], None);
+            }
+        }
+    }
+
+    /// Publishes a delayed will, if its client has not come back meanwhile. The will and the note that it was published
+    /// become durable together, so that it is published once, whatever crashes.
+    async fn fire_will(&self, shard: ShardId, session: SessionId, client_id: &ClientId, epoch: u64) {
+        let _claim = self.registry.claim(client_id).await;
+        let now = self.clock.now();
+        let will = {
+            let store = self.store.lock(shard);
+            let is_due = |session: &&nightjar_shard::Session| {
+                session.epoch() == epoch && !session.attached() && session.will_due().is_some_and(|due| due <= now)
+            };
+            store.session(session).filter(is_due).and_then(|s| s.will()).map(|will| Arc::clone(&will.message))
+        };
+        let Some(will) = will else { return };
+        let mut ops = Vec::new();
+        self.publish_message(&publication(&will, now), &mut ops, now);
+        ops.push((shard, Op::WillDone { session, epoch }));
+        let position = self.store.submit(&mut ops, None);
+        self.store.wait(position).await;
+    }
+
+    /// Ends an expired session. What its queue holds of shared subscriptions goes to other members first.
+    async fn expire(&self, shard: ShardId, session: SessionId, client_id: &ClientId) {
+        let _claim = self.registry.claim(client_id).await;
+        let now = self.clock.now();
+        if !self.store.lock(shard).session(session).is_some_and(|session| session.is_expired(now)) {
+            return;
+        }
+        self.redistribute_queue(shard, session).await;
+        let position = self.store.submit(&mut vec![(shard, Op::Expire { session, now })], None);
+        self.store.wait(position).await;
+        stats::add(|s| &s.sessions_expired, 1);
+        tracing::info!(client = %crate::telemetry::escape(client_id), "session expired");
+    }
+
+    /// Gives the shared subscriptions' messages of a session that ends to other members, a page at a time: each message
+    /// leaves the one queue and enters the other in one submission.
+    pub(crate) async fn redistribute_queue(&self, shard: ShardId, session: SessionId) {
+        let has_share = |session: &nightjar_shard::Session| {
+            session.queued() > 0 && session.subscriptions().any(|(filter, _)| nightjar_mqtt::topic::is_shared(filter))
+        };
+        if !self.store.lock(shard).session(session).is_some_and(has_share) {
+            return;
+        }
+        let leaver = self.session(shard, session).map_or(0, |subscriber| subscriber.id);
+        let mut from = 0;
+        loop {
+            let mut page: Vec<Entry> = Vec::new();
+            let (read, next) = {
+                let store = self.store.lock(shard);
+                let next = store.session(session).map_or(0, nightjar_shard::Session::next_sequence);
+                (store.page(self.store.tables(), session, from, PAGE_ENTRIES, PAGE_BYTES, &mut page), next)
+            };
+            let Ok(end) = read else { return };
+            let now = self.clock.now();
+            let mut ops = Vec::new();
+            let mut moved = Vec::new();
+            for entry in page.iter().filter(|entry| !entry.received) {
+                let Some(share) = &entry.share else { continue };
+                if self.redistribute(&entry.message, entry.qos, share, leaver, &mut ops, now) {
+                    moved.push(entry.sequence);
+                }
+            }
+            if !moved.is_empty() {
+                ops.push((shard, Op::Acknowledge { session, sequences: moved }));
+                let position = self.store.submit(&mut ops, None);
+                self.store.wait(position).await;
+            }
+            if end >= next || end <= from {
+                return;
+            }
+            from = end;
+        }
+    }
+}

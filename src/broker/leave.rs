@@ -1,0 +1,108 @@
+//! The end of a connection: its will, its session, its routes.
+
+use super::Broker;
+use super::connection::{Connection, Durable, End};
+use super::peer::Close;
+use nightjar_base::{ShardId, Wall};
+use nightjar_mqtt::Message;
+use nightjar_shard::{Op, Will};
+use std::sync::Arc;
+
+/// A will's expiry interval, kept in the place of a deadline until the will is published.
+pub(crate) fn interval_as_expiry(seconds: u32) -> Wall {
+    Wall::default().plus_seconds(seconds.into())
+}
+
+/// The will's message as it is published at `now`: its expiry interval begins to count.
+pub(crate) fn publication(will: &Arc<Message>, now: Wall) -> Arc<Message> {
+    let Some(interval) = will.expires else { return Arc::clone(will) };
+    let mut message = Message::clone(will);
+    message.expires = Some(Wall(now.0.saturating_add(interval.0)));
+    Arc::new(message)
+}
+
+impl Connection {
+    /// Does all that follows from the end of the connection. Nothing here waits: the order of submissions is enough,
+    /// since whoever attaches next submits after this.
+    pub(crate) fn leave(mut self, end: &End) {
+        self.forget_note();
+        let (shared, sent) = {
+            let mut state = self.peer.lock();
+            (state.finish(), state.out.sent())
+        };
+        self.subscriber.disconnected(&self.peer, sent);
+        let keeps_queue = self.durable.is_some_and(|durable| durable.queue);
+        if !keeps_queue {
+            for filter in self.filters.keys() {
+                self.broker.remove_route(&self.subscriber, filter);
+            }
+        }
+        let now = self.broker.clock.now();
+        let mut ops = std::mem::take(&mut self.ops);
+        for message in shared {
+            let share = &message.share;
+            self.broker.redistribute(&message.message, message.qos, share, self.subscriber.id, &mut ops, now);
+        }
+        if let Some(durable) = self.durable {
+            self.detach(durable, end, &mut ops, now);
+        }
+        if !ops.is_empty() {
+            self.broker.store.submit(&mut ops, None);
+        }
+        self.broker.registry.disconnected(&self.peer);
+        self.peer.set_gone();
+    }
+
+    /// Detaches the session; the will goes with it: dropped, published now, or left to its delay.
+    fn detach(&mut self, durable: Durable, end: &End, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
+        let mut discard_will = matches!(end, End::Disconnected);
+        if let Some(will) = self.will.take()
+            && self.publishes_now(&will, end)
+        {
+            self.broker.publish_message(&publication(&will.message, now), ops, now);
+            discard_will = true;
+        }
+        let Durable { shard, session, epoch, .. } = durable;
+        ops.push((shard, Op::Detach { session, epoch, expiry: Some(self.expiry), discard_will, now }));
+    }
+
+    fn sent(&self) -> u64 {
+        self.subscriber.sent()
+    }
+
+    /// Whether the will is published with the end of the connection [MQTT-3.1.2-8].
+    fn publishes_now(&self, will: &Will, end: &End) -> bool {
+        match end {
+            End::Disconnected => false,
+            // Its subscribers are leaving too: they get it when the broker is back.
+            End::Told(Close::ShuttingDown) => false,
+            // [MQTT-3.1.3-9]: at the end of the delay or of the session, whichever is first.
+            _ => will.delay == 0 || self.expiry == 0,
+        }
+    }
+}
+
+impl Broker {
+    /// What follows from a crash or a stop: connections that are no more are detached, their wills become due.
+    /// Called once, before anything listens.
+    pub async fn detach_all(&self) {
+        let mut last = None;
+        for shard in 0..self.store.shard_count() {
+            let shard = ShardId(shard);
+            let now = self.clock.now();
+            let detach = |session: &nightjar_shard::Session| {
+                let sent = session.next_sequence().min(session.head() + u64::from(self.limits.max_inflight));
+                let (session, epoch) = (session.id(), session.epoch());
+                (shard, Op::Detach { session, epoch, expiry: None, discard_will: false, now })
+            };
+            let attached = |session: &&nightjar_shard::Session| session.attached();
+            let mut ops: Vec<_> = self.store.lock(shard).sessions().filter(attached).map(detach).collect();
+            if !ops.is_empty() {
+                last = Some(self.store.submit(&mut ops, None));
+            }
+        }
+        if let Some(position) = last {
+            self.store.wait(position).await;
+        }
+    }
+}

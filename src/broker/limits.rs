@@ -1,0 +1,116 @@
+//! The bounds that connections and sessions keep to, from the checked configuration.
+
+use super::sending;
+use crate::config::{self, Config};
+use nightjar_mqtt::{MAX_PACKET_SIZE, QoS};
+use nightjar_shard::{NEVER, Overflow, QueueLimits};
+use std::time::Duration;
+
+/// The settings of the protocol, in the units that the connections use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub(crate) connect_timeout: Duration,
+    /// Milliseconds for one whole packet, once it has begun.
+    pub(crate) packet_millis: u64,
+    /// Milliseconds that a client may take no byte of what waits for it.
+    pub(crate) write_millis: u64,
+    pub(crate) outbox_high: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) half_open: usize,
+    pub(crate) receive_maximum: u16,
+    pub(crate) max_packet: usize,
+    pub(crate) max_connect: usize,
+    pub(crate) topic_alias_maximum: u16,
+    pub(crate) topic_alias_maximum_out: u16,
+    pub(crate) server_keep_alive: Option<u16>,
+    pub(crate) max_keep_alive: Option<u16>,
+    pub(crate) max_qos: QoS,
+    pub(crate) retain_available: bool,
+    pub(crate) max_topic_levels: usize,
+    pub(crate) max_topic_length: usize,
+    pub(crate) max_user_properties: usize,
+    pub(crate) max_subscriptions: usize,
+    pub(crate) max_client_id: usize,
+    pub(crate) allow_empty_client_id: bool,
+    pub(crate) allow_v31: bool,
+    /// Seconds that a session of 3.1 and 3.1.1 outlives its connection.
+    pub(crate) expiry_v3: u32,
+    /// The longest session expiry interval in seconds.
+    pub(crate) max_expiry: u32,
+    pub(crate) queue: QueueLimits,
+    pub(crate) overflow: Overflow,
+    pub(crate) queue_qos0: bool,
+    pub(crate) waiting_messages: usize,
+    pub(crate) waiting_bytes: usize,
+    pub(crate) max_inflight: u16,
+}
+
+impl Limits {
+    /// The limits that `config` sets.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let (mqtt, session, limits) = (&config.mqtt, &config.session, &config.limits);
+        let overflow = match session.queue_overflow {
+            config::Overflow::DropOldest => Overflow::DropOldest,
+            config::Overflow::DropNewest => Overflow::DropNewest,
+            config::Overflow::Refuse => Overflow::Refuse,
+        };
+        Self {
+            connect_timeout: limits.connect_timeout,
+            packet_millis: millis(limits.packet_timeout),
+            write_millis: millis(limits.write_timeout),
+            outbox_high: limits.outbox_high,
+            max_connections: limits.max_connections,
+            half_open: limits.half_open,
+            receive_maximum: mqtt.receive_maximum,
+            max_packet: packet_size(mqtt.max_packet_size),
+            max_connect: packet_size(mqtt.max_connect_size),
+            topic_alias_maximum: mqtt.topic_alias_maximum,
+            topic_alias_maximum_out: mqtt.topic_alias_maximum_out,
+            server_keep_alive: mqtt.server_keep_alive,
+            max_keep_alive: mqtt.max_keep_alive,
+            max_qos: QoS::from_bits(mqtt.max_qos).unwrap_or(QoS::ExactlyOnce),
+            retain_available: mqtt.retain_available,
+            max_topic_levels: mqtt.max_topic_levels,
+            max_topic_length: mqtt.max_topic_length,
+            max_user_properties: mqtt.max_user_properties,
+            max_subscriptions: mqtt.max_subscriptions,
+            max_client_id: mqtt.max_client_id_length,
+            allow_empty_client_id: mqtt.allow_empty_client_id,
+            allow_v31: mqtt.allow_v31,
+            expiry_v3: session.expiry_v3.map_or(NEVER, seconds),
+            max_expiry: session.max_expiry.map_or(NEVER, seconds),
+            queue: QueueLimits { messages: session.queue_messages, bytes: session.queue_bytes, policy: overflow },
+            overflow,
+            queue_qos0: session.queue_qos0,
+            waiting_messages: session.transient_queue_messages,
+            waiting_bytes: session.transient_queue_bytes,
+            max_inflight: session.max_inflight,
+        }
+    }
+
+    /// What happens when the queue of a transient session is full.
+    pub(crate) fn transient_overflow(&self) -> sending::Overflow {
+        match self.overflow {
+            Overflow::DropOldest => sending::Overflow::DropOldest,
+            Overflow::DropNewest => sending::Overflow::DropNewest,
+            Overflow::Refuse => sending::Overflow::Disconnect,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs().max(1)).unwrap_or(NEVER)
+}
+
+/// A setting of the size of a whole packet; the largest stands for "unlimited".
+fn packet_size(setting: u32) -> usize {
+    match usize::try_from(setting) {
+        Ok(size) if size < 268_435_455 => size,
+        _ => MAX_PACKET_SIZE,
+    }
+}

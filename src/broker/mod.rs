@@ -1,0 +1,210 @@
+//! The broker: connections, and the verbs that join the pure rooms to the store.
+//!
+//! | file | its story |
+//! | --- | --- |
+//! | `listen`, `handshake`, `attach` | from a socket to a session |
+//! | `connection`, `packets` | reading, and what each packet leads to |
+//! | `publish`, `source` | from a message to all who receive it |
+//! | `subscribe`, `replay` | subscriptions and the retained messages that follow them |
+//! | `peer`, `sending`, `outbox`, `turn` | what waits to be sent, and who writes it when |
+//! | `sink`, `feed` | from the journal to connected sessions, live or from the store |
+//! | `leave`, `housekeeping` | the ends: of connections, sessions, wills |
+//! | `registry`, `subscriber` | who is connected, who can receive |
+//! | `wheel`, `stats`, `sys`, `limits` | time, counters, `$SYS`, bounds |
+//! | `ports`, `handle` | what a cluster implements; the client on the inside |
+
+mod attach;
+mod connection;
+mod feed;
+mod handle;
+mod handshake;
+mod housekeeping;
+mod leave;
+mod limits;
+mod listen;
+mod outbox;
+mod packets;
+mod peer;
+mod ports;
+mod publish;
+mod registry;
+mod replay;
+mod sending;
+mod sink;
+mod source;
+mod stats;
+mod subscribe;
+mod subscriber;
+mod sys;
+mod turn;
+mod wheel;
+
+pub use handle::Handle;
+pub use limits::Limits;
+pub use listen::ListenerSettings;
+pub use ports::{Alone, Links, Routes};
+pub use stats::Totals;
+
+use crate::env::clock::Clock;
+use crate::store::Store;
+use nightjar_base::{SessionId, ShardId};
+use nightjar_mqtt::{SubscriptionOptions, topic};
+use nightjar_router::Router;
+use parking_lot::{Mutex, RwLock};
+use registry::Registry;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use subscriber::Subscriber;
+
+/// Everything that the connections of one node share.
+pub struct Broker {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) router: RwLock<Router<Arc<Subscriber>>>,
+    /// Counts changes of the router: who remembers a route looks whether it still stands.
+    epoch: AtomicU64,
+    pub(crate) registry: Registry,
+    /// The subscribers of persistent sessions, by shard.
+    sessions: Vec<Mutex<HashMap<SessionId, Arc<Subscriber>>>>,
+    next_id: AtomicU64,
+    next_epoch: AtomicU64,
+    feeder: Arc<feed::Feeder>,
+    pub(crate) board: stats::Board,
+    pub(crate) sys: sys::Tree,
+    routes: Arc<dyn Routes>,
+    links: Arc<dyn Links>,
+    stopping: AtomicBool,
+    /// Sockets that have not sent CONNECT yet.
+    half_open: AtomicUsize,
+}
+
+impl Broker {
+    /// A broker over `store`, whose sessions and routes are taken up; nothing listens yet.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        limits: Limits,
+        routes: Arc<dyn Routes>,
+        links: Arc<dyn Links>,
+    ) -> Arc<Self> {
+        let sessions = (0..store.shard_count()).map(|_| Mutex::default()).collect();
+        // Epochs grow over restarts too, so that nothing of an earlier process can pass for the present connection.
+        let first_epoch = clock.now().0 << 16;
+        let broker = Arc::new(Self {
+            store,
+            clock,
+            limits,
+            router: RwLock::new(Router::new()),
+            epoch: AtomicU64::new(1),
+            registry: Registry::new(),
+            sessions,
+            next_id: AtomicU64::new(1),
+            next_epoch: AtomicU64::new(first_epoch),
+            feeder: Arc::default(),
+            board: stats::Board::default(),
+            sys: sys::Tree::default(),
+            routes,
+            links,
+            stopping: AtomicBool::new(false),
+            half_open: AtomicUsize::new(0),
+        });
+        broker.take_up_sessions();
+        broker
+    }
+
+    /// Makes subscribers and routes of the sessions that the store has.
+    fn take_up_sessions(&self) {
+        for shard in 0..self.store.shard_count() {
+            let shard = ShardId(shard);
+            let store = self.store.lock(shard);
+            for session in store.sessions() {
+                let subscriber = self.add_session(shard, session.id(), session.client_id());
+                // The crash did not leave behind what was sent: what fits a window may have been.
+                let window = u64::from(self.limits.max_inflight);
+                subscriber.note_sent(session.next_sequence().min(session.head() + window));
+                for (filter, subscribed) in session.subscriptions() {
+                    self.add_route(&subscriber, filter, subscribed.options);
+                }
+            }
+        }
+    }
+
+    /// The subscriber of a persistent session; made if there is none yet.
+    pub(crate) fn add_session(&self, shard: ShardId, session: SessionId, client_id: &Arc<str>) -> Arc<Subscriber> {
+        let mut sessions = self.sessions[usize::from(shard.0)].lock();
+        Arc::clone(sessions.entry(session).or_insert_with(|| {
+            Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), Some((shard, session))))
+        }))
+    }
+
+    /// The subscriber of a persistent session.
+    pub(crate) fn session(&self, shard: ShardId, session: SessionId) -> Option<Arc<Subscriber>> {
+        self.sessions[usize::from(shard.0)].lock().get(&session).cloned()
+    }
+
+    /// Forgets the subscriber of a session that has ended, and its routes.
+    pub(crate) fn remove_session(&self, shard: ShardId, session: SessionId, filters: &[Arc<str>]) {
+        let removed = self.sessions[usize::from(shard.0)].lock().remove(&session);
+        if let Some(subscriber) = removed {
+            for filter in filters {
+                self.remove_route(&subscriber, filter);
+            }
+        }
+    }
+
+    /// Routes what matches `filter` (as sent, `$share/…/` included) to `subscriber`.
+    pub(crate) fn add_route(&self, subscriber: &Arc<Subscriber>, filter: &str, options: SubscriptionOptions) {
+        // Only filters that passed this check are ever stored.
+        let Ok(parsed) = topic::parse_filter(filter) else { return };
+        self.router.write().subscribe(parsed.filter, parsed.share, subscriber.id, subscriber, options);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.routes.added(filter);
+    }
+
+    /// Takes back [`Self::add_route`].
+    pub(crate) fn remove_route(&self, subscriber: &Arc<Subscriber>, filter: &str) {
+        let Ok(parsed) = topic::parse_filter(filter) else { return };
+        if self.router.write().unsubscribe(parsed.filter, parsed.share, subscriber.id) {
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+            self.routes.removed(filter);
+        }
+    }
+
+    /// The count of changes to the routes.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// A number that no subscriber of this process ever had.
+    pub(crate) fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// An epoch for a new connection.
+    pub(crate) fn new_epoch(&self) -> u64 {
+        self.next_epoch.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether the broker is being stopped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Tells every client that the broker stops [MQTT-3.1.4-2]-like, and lets no new one in.
+    pub fn begin_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for peer in self.registry.peers() {
+            peer.close(peer::Close::ShuttingDown);
+        }
+    }
+
+    /// Connections now.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.registry.connected()
+    }
+}

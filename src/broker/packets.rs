@@ -1,0 +1,340 @@
+//! What each packet of a client leads to.
+
+use super::connection::{Ack, Connection, End};
+use super::publish::{Outcome, Route};
+use super::sending::Pending;
+use super::source::Source;
+use super::stats;
+use nightjar_base::Tick;
+use nightjar_mqtt::{
+    Disconnect, Frame, Packet, PacketType, PublishRef, QoS, ReasonCode, Version, decode, decode_publish, topic,
+};
+use nightjar_session::{Acked, Arrival, Violation};
+use nightjar_shard::Op;
+use std::sync::Arc;
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::ReceiveMaximum => {
+                Self::Violation(ReasonCode::ReceiveMaximumExceeded, "more under way than the receive maximum")
+            }
+            Violation::AliasInvalid => Self::Violation(ReasonCode::TopicAliasInvalid, "topic alias out of range"),
+            Violation::AliasUnknown => Self::Violation(ReasonCode::ProtocolError, "topic alias that was never set"),
+        }
+    }
+}
+
+impl From<nightjar_mqtt::DecodeError> for End {
+    fn from(error: nightjar_mqtt::DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl Connection {
+    /// Handles one packet. What it leads to is gathered and leaves at the end of the read.
+    pub(crate) fn handle(&mut self, frame: &Frame<'_>, _now: Tick) -> Result<(), End> {
+        if frame.kind == PacketType::Publish {
+            let publish = decode_publish(frame, self.peer.version)?;
+            return self.publish(&publish);
+        }
+        if frame.kind == PacketType::PingReq && frame.body.is_empty() {
+            return self.immediately(Pending::Packet(Box::new([0xd0, 0])));
+        }
+        match decode(frame, self.peer.version)? {
+            Packet::PubAck(ack) => self.acked(|state| state.out.puback(ack.packet_id)),
+            Packet::PubRec(ack) => self.pubrec(ack.packet_id, ack.reason),
+            Packet::PubRel(ack) => self.pubrel(ack.packet_id),
+            Packet::PubComp(ack) => self.acked(|state| state.out.pubcomp(ack.packet_id)),
+            Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
+            Packet::Connect(_) => Err(protocol("a second CONNECT [MQTT-3.1.0-2]")),
+            Packet::Auth(_) => Err(protocol("AUTH without enhanced authentication")),
+            Packet::PingReq => self.immediately(Pending::Packet(Box::new([0xd0, 0]))),
+            Packet::Publish(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => Err(protocol("a packet that only a server may send")),
+        }
+    }
+
+    /// Appends a packet that waits for nothing.
+    fn immediately(&mut self, pending: Pending) -> Result<(), End> {
+        let mut state = self.peer.lock();
+        if let Pending::Packet(bytes) = &pending {
+            state.packet(bytes);
+        }
+        self.peer.schedule(&mut state);
+        Ok(())
+    }
+
+    fn publish(&mut self, publish: &PublishRef<'_>) -> Result<(), End> {
+        stats::add(|s| &s.publish_received, 1);
+        stats::add(|s| &s.publish_bytes_received, publish.payload.len() as u64);
+        self.check_publish(publish)?;
+        let route = self.resolve(publish)?;
+        if publish.qos == QoS::ExactlyOnce {
+            let arrival = self.inbound.exactly_once(publish.packet_id);
+            self.check_quota(0)?;
+            if arrival == Arrival::Repeat {
+                // Behind whatever still waits for the first one's durability.
+                return self.acknowledge(PacketType::PubRec, publish.packet_id, ReasonCode::Success, false);
+            }
+        }
+        let before = self.ops.len();
+        let reason = if route.reserved { ReasonCode::NotAuthorized } else { self.accept(publish, &route)? };
+        let durable = self.ops.len() > before || self.waits_for.is_some();
+        match publish.qos {
+            QoS::AtMostOnce => Ok(()),
+            QoS::AtLeastOnce => {
+                self.acknowledge(PacketType::PubAck, publish.packet_id, reason, durable)?;
+                self.check_quota(1)
+            }
+            QoS::ExactlyOnce => self.received(publish.packet_id, reason, durable),
+        }
+    }
+
+    /// What the settings do not allow, each with its reason code.
+    fn check_publish(&self, publish: &PublishRef<'_>) -> Result<(), End> {
+        let limits = &self.broker.limits;
+        if publish.qos > limits.max_qos {
+            return Err(End::Violation(ReasonCode::QoSNotSupported, "QoS above the maximum [MQTT-3.2.2-11]"));
+        }
+        if publish.retain && !limits.retain_available {
+            return Err(End::Violation(ReasonCode::RetainNotSupported, "retain is turned off [MQTT-3.2.2-14]"));
+        }
+        if publish.properties.user_properties > limits.max_user_properties {
+            return Err(End::Violation(ReasonCode::ImplementationSpecificError, "too many user properties"));
+        }
+        Ok(())
+    }
+
+    /// The route of the message's topic, by name or by alias.
+    fn resolve(&mut self, publish: &PublishRef<'_>) -> Result<Arc<Route>, End> {
+        if publish.retain {
+            // A retained message is submitted before its route is looked up; see `accept`. Others keep the route of
+            // the read's begin.
+            self.routes.see_epoch(self.broker.epoch());
+        }
+        let Some(alias) = publish.properties.topic_alias else { return self.route_of(publish.topic) };
+        if publish.topic.is_empty() {
+            let topic = self.inbound.alias(alias)?;
+            return self.route_of(topic.as_bytes());
+        }
+        let route = self.route_of(publish.topic)?;
+        self.inbound.set_alias(alias, &route.topic)?;
+        Ok(route)
+    }
+
+    #[inline]
+    fn route_of(&mut self, bytes: &[u8]) -> Result<Arc<Route>, End> {
+        if let Some(route) = self.routes.get(bytes) {
+            return Ok(route);
+        }
+        let name = topic::validate_name(bytes)?;
+        let limits = &self.broker.limits;
+        if name.len() > limits.max_topic_length || topic::levels(name).count() > limits.max_topic_levels {
+            return Err(End::Violation(ReasonCode::TopicNameInvalid, "topic too long or too deep"));
+        }
+        let route = Arc::new(self.broker.route(name, self.subscriber.id));
+        self.routes.insert(&route);
+        Ok(route)
+    }
+
+    /// Routes a message that is accepted.
+    fn accept(&mut self, publish: &PublishRef<'_>, route: &Arc<Route>) -> Result<ReasonCode, End> {
+        let broker = Arc::clone(&self.broker);
+        if publish.properties.payload_is_utf8 && std::str::from_utf8(publish.payload).is_err() {
+            return match publish.qos {
+                QoS::AtMostOnce => Err(End::Violation(ReasonCode::PayloadFormatInvalid, "payload is not UTF-8")),
+                _ => Ok(ReasonCode::PayloadFormatInvalid),
+            };
+        }
+        let now = broker.clock.now();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let outcome = {
+            let properties = publish.properties.forwarded(&mut scratch);
+            let expiry = publish.properties.message_expiry.map(|seconds| (seconds, now));
+            let source =
+                Source::arrived(&route.topic, properties, publish.payload, publish.qos, publish.retain, expiry);
+            let mut route = Arc::clone(route);
+            if publish.retain {
+                // Submitted first and routed after: whoever subscribes in between finds it among the retained ones.
+                let mut retained = Vec::with_capacity(1);
+                broker.retain(&source, &mut retained, now);
+                self.waits_for = Some(broker.store.submit(&mut retained, None));
+                let epoch = broker.epoch();
+                self.routes.see_epoch(epoch);
+                route = Arc::new(broker.route(&route.topic, self.subscriber.id));
+            }
+            if broker.links.wants(&route.topic) {
+                broker.links.forward(source.message());
+            }
+            broker.deliver(&source, &route, &mut self.ops, now)
+        };
+        self.scratch = scratch;
+        Ok(if publish.retain && outcome == Outcome::NoSubscribers {
+            ReasonCode::Success
+        } else {
+            outcome.reason()
+        })
+    }
+
+    /// A new QoS 2 message was accepted or refused: PUBREC, when it and its packet identifier are durable.
+    fn received(&mut self, packet_id: u16, reason: ReasonCode, mut durable: bool) -> Result<(), End> {
+        if reason.is_error() {
+            // [MQTT-4.3.3-9]: refused, so the exchange is over.
+            self.inbound.release(packet_id);
+            return self.acknowledge(PacketType::PubRec, packet_id, reason, false);
+        }
+        if let Some(of) = self.durable.filter(|of| of.queue) {
+            self.ops.push((of.shard, Op::InboundReceived { session: of.session, packet_id }));
+            durable = true;
+        }
+        self.acknowledge(PacketType::PubRec, packet_id, reason, durable)
+    }
+
+    fn pubrel(&mut self, packet_id: u16) -> Result<(), End> {
+        let known = self.inbound.release(packet_id);
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        if let (Some(durable), true) = (self.durable.filter(|durable| durable.queue), known) {
+            self.ops.push((durable.shard, Op::InboundReleased { session: durable.session, packet_id }));
+            return self.acknowledge(PacketType::PubComp, packet_id, reason, true);
+        }
+        self.acknowledge(PacketType::PubComp, packet_id, reason, false)
+    }
+
+    fn acknowledge(
+        &mut self,
+        kind: PacketType,
+        packet_id: u16,
+        reason: ReasonCode,
+        durable: bool,
+    ) -> Result<(), End> {
+        self.acks.push(Ack { durable, pending: Pending::Ack { kind, packet_id, reason } });
+        Ok(())
+    }
+
+    /// Ends the connection if the client has more under way than it was allowed. `more` of it is in this read.
+    fn check_quota(&self, more: usize) -> Result<(), End> {
+        if self.peer.version != Version::V5 {
+            return Ok(());
+        }
+        let in_this_read = self.acks.len();
+        if self.inbound.held() + in_this_read < usize::from(self.broker.limits.receive_maximum) {
+            // Most reads bring less than the quota: what earlier ones left behind need not be counted.
+            if self.broker.limits.receive_maximum > 256 {
+                return Ok(());
+            }
+        }
+        let pending = self.peer.lock().pending_pubacks();
+        let here = if more == 0 { 0 } else { self.pubacks_in_this_read() };
+        Ok(self.inbound.check_quota(pending + here, self.door.strict)?)
+    }
+
+    fn pubacks_in_this_read(&self) -> usize {
+        let is_durable_puback =
+            |ack: &&Ack| ack.durable && matches!(ack.pending, Pending::Ack { kind: PacketType::PubAck, .. });
+        self.acks.iter().filter(is_durable_puback).count()
+    }
+
+    /// PUBACK or PUBCOMP of the client.
+    fn acked(&mut self, ack: impl FnOnce(&mut super::sending::State) -> Acked) -> Result<(), End> {
+        let acked = {
+            let mut state = self.peer.lock();
+            let acked = ack(&mut state);
+            if let Acked::Complete(sequence) = acked {
+                state.shared_done(sequence);
+            }
+            acked
+        };
+        self.follow(acked)
+    }
+
+    fn pubrec(&mut self, packet_id: u16, reason: ReasonCode) -> Result<(), End> {
+        let mut state = self.peer.lock();
+        if reason.is_error() {
+            let acked = state.out.pubrec_refused(packet_id);
+            drop(state);
+            return self.follow(acked);
+        }
+        let acked = state.out.pubrec(packet_id);
+        let durable = state.session.is_some();
+        match acked {
+            Acked::Received(sequence) if !durable => {
+                state.shared_done(sequence);
+                if let Some(packet_id) = state.out.released(sequence) {
+                    state.acknowledge(PacketType::PubRel, packet_id, ReasonCode::Success);
+                }
+            }
+            Acked::Again(_) => state.acknowledge(PacketType::PubRel, packet_id, ReasonCode::Success),
+            Acked::Unknown => {
+                // [MQTT-4.3.3-4] asks for PUBREL; with v5 the client also learns that the identifier is unknown.
+                let reason = ReasonCode::PacketIdentifierNotFound;
+                state.acknowledge(PacketType::PubRel, packet_id, reason);
+            }
+            _ => {}
+        }
+        self.peer.schedule(&mut state);
+        drop(state);
+        self.follow(acked)
+    }
+
+    /// Makes durable what an acknowledgement of the client means, and uses the room that it made.
+    fn follow(&mut self, acked: Acked) -> Result<(), End> {
+        match (acked, self.durable.filter(|durable| durable.queue)) {
+            (Acked::Complete(sequence), Some(durable)) => {
+                self.note_sequence(durable, sequence, false);
+                self.opened = true;
+            }
+            (Acked::Complete(_), None) => self.opened = true,
+            (Acked::Received(sequence), Some(durable)) => self.note_sequence(durable, sequence, true),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Adds `sequence` to the last op, if that is of the same kind: one op for all acknowledgements in a row.
+    fn note_sequence(&mut self, durable: super::connection::Durable, sequence: u64, received: bool) {
+        let session = durable.session;
+        match self.ops.last_mut() {
+            Some((_, Op::Acknowledge { sequences, session: of })) if !received && *of == session => {
+                sequences.push(sequence);
+            }
+            Some((_, Op::Received { sequences, session: of })) if received && *of == session => {
+                sequences.push(sequence);
+            }
+            _ => {
+                let sequences = vec![sequence];
+                let op = if received {
+                    Op::Received { session, sequences }
+                } else {
+                    Op::Acknowledge { session, sequences }
+                };
+                self.ops.push((durable.shard, op));
+            }
+        }
+    }
+
+    fn disconnect(&mut self, disconnect: &Disconnect) -> End {
+        if let Some(expiry) = disconnect.properties.session_expiry {
+            // [MQTT-3.14.2-2]
+            if self.connect_expiry == 0 && expiry > 0 {
+                return protocol("session expiry interval above 0 after 0 at CONNECT");
+            }
+            self.expiry = expiry.min(self.broker.limits.max_expiry);
+        }
+        if disconnect.reason == ReasonCode::DisconnectWithWill { End::WithWill } else { disconnected(disconnect) }
+    }
+}
+
+/// Any DISCONNECT but 0x00 leaves the will in force [MQTT-3.1.2-10].
+fn disconnected(disconnect: &Disconnect) -> End {
+    if disconnect.reason == ReasonCode::Success { End::Disconnected } else { End::WithWill }
+}
+
+fn protocol(what: &'static str) -> End {
+    End::Violation(ReasonCode::ProtocolError, what)
+}

@@ -1,0 +1,296 @@
+//! One connected client as the rest of the broker sees it: its socket to write to, its outbox, its sending state.
+//!
+//! Whoever has something for the client locks the state, appends to the outbox and touches the peer; the thread whose
+//! turn it is writes (see [`super::turn`]). The connection's own task reads, and writes when the socket was full.
+
+use super::feed::Feeder;
+use super::outbox::Outbox;
+use super::sending::State;
+use super::turn::{self, Inbox};
+use crate::env::net::{Interest, TcpStream};
+use nightjar_base::{ClientId, Position};
+use nightjar_mqtt::{ReasonCode, Version};
+use parking_lot::{Mutex, MutexGuard};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::Notify;
+
+/// The task is to look at why it was closed.
+const CLOSED: u8 = 1;
+/// The task is to wait until the socket takes bytes again.
+const BLOCKED: u8 = 2;
+/// A deadline may have passed.
+const TIMER: u8 = 4;
+
+/// Writes in one flush before the rest is left to the next turn.
+const WRITES_A_FLUSH: usize = 3;
+
+/// A connected client.
+pub(crate) struct Peer {
+    /// The subscriber's number in the router, unique in this process.
+    pub(crate) id: u64,
+    pub(crate) client_id: ClientId,
+    pub(crate) version: Version,
+    pub(crate) stream: TcpStream,
+    /// The thread that the connection lives on.
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) feeder: Arc<Feeder>,
+    state: Mutex<State>,
+    signals: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+    gone: AtomicBool,
+    gone_notify: Notify,
+}
+
+/// Why the broker ends a connection, from outside the connection's own task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// Another connection uses the client identifier [MQTT-3.1.4-3].
+    TakenOver,
+    /// The broker stops.
+    ShuttingDown,
+    /// The receiver's queue overflowed and its policy says so.
+    QueueFull,
+    /// What is due to the client cannot be read from the store.
+    StoreFailed,
+}
+
+impl Close {
+    /// The reason code that a v5 client is told.
+    pub(crate) fn reason(self) -> ReasonCode {
+        match self {
+            Self::TakenOver => ReasonCode::SessionTakenOver,
+            Self::ShuttingDown => ReasonCode::ServerShuttingDown,
+            Self::QueueFull => ReasonCode::QuotaExceeded,
+            Self::StoreFailed => ReasonCode::UnspecifiedError,
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(
+        id: u64,
+        client_id: ClientId,
+        version: Version,
+        stream: TcpStream,
+        inbox: Arc<Inbox>,
+        feeder: Arc<Feeder>,
+        state: State,
+    ) -> Self {
+        Self {
+            id,
+            client_id,
+            version,
+            stream,
+            inbox,
+            feeder,
+            state: Mutex::new(state),
+            signals: AtomicU8::new(0),
+            waker: Mutex::new(None),
+            gone: AtomicBool::new(false),
+            gone_notify: Notify::new(),
+        }
+    }
+
+    /// The sending state. Never held over a system call or an `await`.
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Sees to it that what was appended under `state` is written at the end of this thread's turn.
+    #[inline]
+    pub(crate) fn schedule(self: &Arc<Self>, state: &mut State) {
+        if !state.scheduled {
+            state.scheduled = true;
+            turn::touch(self);
+        }
+    }
+
+    /// Asks the connection's task to close, once.
+    pub(crate) fn close(&self, close: Close) {
+        let mut state = self.state.lock();
+        if state.close.is_none() {
+            state.close = Some(close);
+            drop(state);
+            self.signal(CLOSED);
+        }
+    }
+
+    /// The state asks for the end itself: wakes the task that sees to it.
+    pub(crate) fn close_now(&self) {
+        self.signal(CLOSED);
+    }
+
+    /// A deadline of this connection may have passed: its task is to look.
+    pub(crate) fn timer(&self) {
+        self.signal(TIMER);
+    }
+
+    fn signal(&self, signal: u8) {
+        self.signals.fetch_or(signal, Ordering::AcqRel);
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Called by the connection's task alone: what it was woken for. `Pending` leaves its waker behind.
+    pub(crate) fn poll_signals(&self, context: &Context<'_>) -> Signals {
+        {
+            let mut waker = self.waker.lock();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *waker = Some(context.waker().clone());
+            }
+        }
+        Signals(self.signals.fetch_and(BLOCKED, Ordering::AcqRel))
+    }
+
+    /// Waits until a socket that was full takes bytes, and writes what waits. Called by the connection's task alone.
+    pub(crate) fn poll_unblock(self: &Arc<Self>, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.stream.poll_write_ready(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(ready) => {
+                    self.signals.fetch_and(!BLOCKED, Ordering::AcqRel);
+                    let mut state = self.state.lock();
+                    state.blocked = false;
+                    if ready.is_err() {
+                        state.broken = true;
+                        return Poll::Ready(());
+                    }
+                    drop(state);
+                    self.flush();
+                    if !self.state.lock().blocked {
+                        return Poll::Ready(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what waits in the outbox, as far as the socket takes it.
+    pub(crate) fn flush(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.scheduled = false;
+        if state.writing || state.blocked || state.broken {
+            return;
+        }
+        for _ in 0..WRITES_A_FLUSH {
+            if state.outbox.is_empty() {
+                break;
+            }
+            let mut batch = std::mem::take(&mut state.outbox);
+            state.writing = true;
+            drop(state);
+            let result = self.write(&mut batch);
+            state = self.state.lock();
+            state.writing = false;
+            match result {
+                Ok(()) => batch.recycle(),
+                Err(error) => {
+                    let later = std::mem::replace(&mut state.outbox, batch);
+                    state.outbox.append(later);
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        state.blocked = true;
+                        state.blocked_since = None;
+                    } else {
+                        state.broken = true;
+                    }
+                    drop(state);
+                    self.signal(BLOCKED);
+                    return;
+                }
+            }
+        }
+        if !state.outbox.is_empty() {
+            self.schedule(&mut state);
+        } else if state.wants_feed() {
+            super::feed::request(self, &mut state);
+        }
+    }
+
+    fn write(&self, batch: &mut Outbox) -> io::Result<()> {
+        while !batch.is_empty() {
+            let count = match batch.plain() {
+                Some(bytes) => self.stream.try_write(bytes)?,
+                None => self.stream.try_write_vectored(&batch.slices())?,
+            };
+            super::stats::add(|s| &s.bytes_sent, count as u64);
+            batch.advance(count);
+        }
+        Ok(())
+    }
+
+    /// Reads what has come into `buffer`; `Ok(0)` is the end of the stream.
+    ///
+    /// A short read clears the socket's readiness at once, which saves the read that would find nothing.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut short = None;
+        let result = self.stream.try_io(Interest::READABLE, || {
+            let count = crate::env::net::receive(&self.stream, buffer)?;
+            if count == 0 || count == buffer.len() {
+                return Ok(count);
+            }
+            short = Some(count);
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        match short {
+            Some(count) => Ok(count),
+            None => result,
+        }
+    }
+
+    /// The connection is over and its task has done all that follows from it.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.gone_notify.notify_waiters();
+        // The socket closes now, even if somebody still holds the peer.
+        crate::env::net::shutdown(&self.stream);
+    }
+
+    /// Waits until [`Self::set_gone`] was called.
+    pub(crate) async fn wait_gone(&self) {
+        loop {
+            let notified = self.gone_notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.gone.load(Ordering::Acquire) {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// What a connection's task was woken for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signals(u8);
+
+impl Signals {
+    pub(crate) fn closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    pub(crate) fn blocked(self) -> bool {
+        self.0 & BLOCKED != 0
+    }
+
+    pub(crate) fn timer(self) -> bool {
+        self.0 & TIMER != 0
+    }
+}
+
+impl crate::store::Waiter for Peer {
+    /// What waited for `position` is durable: the acknowledgements go out.
+    fn durable(self: Arc<Self>, position: Position) {
+        let mut state = self.lock();
+        if state.release(position) {
+            self.schedule(&mut state);
+        }
+        if state.wants_feed() {
+            super::feed::request(&self, &mut state);
+        }
+    }
+}

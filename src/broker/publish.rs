@@ -1,0 +1,287 @@
+//! The life of a PUBLISH inside the broker: from a message to all who receive it.
+//!
+//! For each receiver once: *live* (QoS 0, and transient sessions: straight to their outboxes), *durable* (one `Enqueue`
+//! op per shard, naming all its matched sessions) and *retained* (one `Retain` op). The ops are the caller's to submit,
+//! together with what else must become durable with them.
+
+use super::peer::Peer;
+use super::sending::Copy;
+use super::source::Source;
+use super::subscriber::{Readiness, Subscriber};
+use super::{Broker, stats};
+use nightjar_base::{SessionId, ShardId, Wall};
+use nightjar_mqtt::{Message, QoS, ReasonCode};
+use nightjar_router::{GroupPlan, Plan, Receiver};
+use nightjar_shard::{Op, Overflow, Target};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Topics whose routes one connection remembers; beyond it starts again.
+const CACHED_ROUTES: usize = 1024;
+/// Members of a shared group that are asked whether they have room before any connected one is taken.
+const MEMBERS_ASKED: usize = 64;
+
+/// A topic and all who receive what is published on it.
+pub(crate) struct Route {
+    pub(crate) topic: Arc<str>,
+    plan: Plan<Arc<Subscriber>>,
+    /// Clients may not publish here.
+    pub(crate) reserved: bool,
+}
+
+/// The routes of the topics that one publisher uses, valid as long as no subscription changes.
+#[derive(Default)]
+pub(crate) struct RouteCache {
+    epoch: u64,
+    last: Option<Arc<Route>>,
+    routes: HashMap<Box<[u8]>, Arc<Route>, foldhash::fast::RandomState>,
+}
+
+impl RouteCache {
+    /// Forgets everything if a subscription has changed since `epoch` was last seen.
+    #[inline]
+    pub(crate) fn see_epoch(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.last = None;
+            self.routes.clear();
+        }
+    }
+
+    /// The remembered route of the topic with these bytes.
+    #[inline]
+    pub(crate) fn get(&mut self, topic: &[u8]) -> Option<Arc<Route>> {
+        if let Some(last) = &self.last
+            && last.topic.as_bytes() == topic
+        {
+            return Some(Arc::clone(last));
+        }
+        let route = self.routes.get(topic)?;
+        self.last = Some(Arc::clone(route));
+        Some(Arc::clone(route))
+    }
+
+    pub(crate) fn insert(&mut self, route: &Arc<Route>) {
+        if self.routes.len() >= CACHED_ROUTES {
+            self.routes.clear();
+        }
+        self.routes.insert(route.topic.as_bytes().into(), Arc::clone(route));
+        self.last = Some(Arc::clone(route));
+    }
+}
+
+/// What came of routing one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is on its way to at least one subscriber.
+    Matched,
+    /// Nobody subscribed to it.
+    NoSubscribers,
+    /// A session that must have it is full, and the policy is to refuse.
+    Refused,
+}
+
+impl Outcome {
+    /// The reason code of PUBACK and PUBREC.
+    pub(crate) fn reason(self) -> ReasonCode {
+        match self {
+            Self::Matched => ReasonCode::Success,
+            Self::NoSubscribers => ReasonCode::NoMatchingSubscribers,
+            Self::Refused => ReasonCode::QuotaExceeded,
+        }
+    }
+}
+
+impl Broker {
+    /// The route of `topic` for what `publisher` (a subscriber's id, or 0) publishes.
+    pub(crate) fn route(&self, topic: &str, publisher: u64) -> Route {
+        let plan = self.router.read().plan(topic, publisher);
+        Route { topic: topic.into(), plan, reserved: topic == "$SYS" || topic.starts_with("$SYS/") }
+    }
+
+    /// Routes one message: delivers what goes live, and appends to `ops` what must be durable.
+    pub(crate) fn deliver(
+        &self,
+        source: &Source<'_>,
+        route: &Route,
+        ops: &mut Vec<(ShardId, Op)>,
+        now: Wall,
+    ) -> Outcome {
+        if route.plan.is_empty() {
+            return Outcome::NoSubscribers;
+        }
+        if self.limits.overflow == Overflow::Refuse && source.qos > QoS::AtMostOnce && self.any_full(&route.plan) {
+            stats::add(|s| &s.dropped_queue_full, 1);
+            return Outcome::Refused;
+        }
+        let mut durable = Durable::default();
+        let many = route.plan.receivers.len() + route.plan.groups.len() > 1;
+        for receiver in &route.plan.receivers {
+            self.deliver_to(source, receiver, None, many, &mut durable);
+        }
+        let mut taken = !route.plan.receivers.is_empty();
+        for group in &route.plan.groups {
+            taken |= self.deliver_to_group(source, group, many, &mut durable);
+        }
+        durable.into_ops(source, now, ops);
+        if taken { Outcome::Matched } else { Outcome::NoSubscribers }
+    }
+
+    /// Delivers to one subscriber; false if it is not there to take it.
+    fn deliver_to(
+        &self,
+        source: &Source<'_>,
+        receiver: &Receiver<Arc<Subscriber>>,
+        share: Option<&Arc<str>>,
+        many: bool,
+        durable: &mut Durable,
+    ) -> bool {
+        let qos = source.qos.min(receiver.qos);
+        let subscriber = &receiver.handle;
+        let identifiers = receiver.identifiers.as_slice();
+        let retain = source.retain && receiver.retain_as_published;
+        if qos > QoS::AtMostOnce
+            && let Some(session) = subscriber.session
+        {
+            durable.add(session, qos, retain, identifiers, share);
+            return true;
+        }
+        let peer = subscriber.peer();
+        let Some(peer) = &*peer else {
+            // [MQTT-3.1.2-5]: keeping QoS 0 for an absent session is the server's choice.
+            if let (Some(session), true) = (subscriber.session, self.limits.queue_qos0) {
+                durable.add(session, qos, retain, identifiers, share);
+                return true;
+            }
+            return false;
+        };
+        deliver_live(peer, source, &Copy { qos, retain, identifiers, share }, many)
+    }
+
+    /// Delivers to one member of a group [MQTT-4.8.2-4]: one that is connected and has room, else one that is connected,
+    /// else one whose session keeps it.
+    fn deliver_to_group(
+        &self,
+        source: &Source<'_>,
+        group: &GroupPlan<Arc<Subscriber>>,
+        many: bool,
+        durable: &mut Durable,
+    ) -> bool {
+        let members = &group.members;
+        let start = group.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = (0..members.len()).map(|offset| &members[(start.wrapping_add(offset)) % members.len()]);
+        let mut busy = Vec::new();
+        let mut absent = Vec::new();
+        for (asked, member) in in_turn.enumerate() {
+            match member.handle.readiness() {
+                Readiness::Ready if self.deliver_to(source, member, Some(&group.share), many, durable) => return true,
+                Readiness::Absent => absent.push(member),
+                _ => busy.push(member),
+            }
+            if asked >= MEMBERS_ASKED && !busy.is_empty() {
+                break;
+            }
+        }
+        busy.into_iter().chain(absent).any(|member| self.deliver_to(source, member, Some(&group.share), many, durable))
+    }
+
+    /// Gives a message of a shared subscription to another member of its group, after one has left.
+    pub(crate) fn redistribute(
+        &self,
+        message: &Arc<Message>,
+        qos: QoS,
+        share: &str,
+        leaver: u64,
+        ops: &mut Vec<(ShardId, Op)>,
+        now: Wall,
+    ) -> bool {
+        let plan = self.router.read().plan(message.topic(), 0);
+        let Some(group) = plan.groups.iter().find(|group| &*group.share == share) else { return false };
+        let others: Arc<[_]> = group.members.iter().filter(|member| member.id != leaver).cloned().collect();
+        if others.is_empty() {
+            return false;
+        }
+        let group =
+            GroupPlan { share: Arc::clone(&group.share), members: others, turn: Arc::clone(&group.turn) };
+        let mut source = Source::of_message(message, now);
+        source.qos = qos;
+        let mut durable = Durable::default();
+        let taken = self.deliver_to_group(&source, &group, true, &mut durable);
+        durable.into_ops(&source, now, ops);
+        taken
+    }
+
+    /// Appends the op that makes this the topic's retained message, or removes it [MQTT-3.3.1-5], [MQTT-3.3.1-6].
+    pub(crate) fn retain(&self, source: &Source<'_>, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
+        let shard = self.store.shard_of(source.topic());
+        ops.push((shard, Op::Retain { message: Arc::clone(source.message()), now }));
+    }
+
+    /// Publishes from inside the broker (wills, the handle): appends all ops, retained first, so that a subscriber that
+    /// comes in between misses nothing.
+    pub(crate) fn publish_message(&self, message: &Arc<Message>, ops: &mut Vec<(ShardId, Op)>, now: Wall) -> Outcome {
+        let source = Source::of_message(message, now);
+        if message.retain {
+            let mut retained = Vec::with_capacity(1);
+            self.retain(&source, &mut retained, now);
+            self.store.submit(&mut retained, None);
+        }
+        let route = self.route(message.topic(), 0);
+        self.deliver(&source, &route, ops, now)
+    }
+
+    fn any_full(&self, plan: &Plan<Arc<Subscriber>>) -> bool {
+        plan.receivers.iter().filter(|receiver| receiver.qos > QoS::AtMostOnce).any(|receiver| {
+            let Some((shard, id)) = receiver.handle.session else { return false };
+            let shard = self.store.lock(shard);
+            shard.session(id).is_some_and(|session| {
+                session.queued() >= session.limits().messages || session.queued_bytes() >= session.limits().bytes
+            })
+        })
+    }
+}
+
+/// Appends one copy to a connected client's outbox or queue.
+fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bool) -> bool {
+    let mut state = peer.lock();
+    if state.closed {
+        return false;
+    }
+    if state.deliver(source, copy, many) {
+        peer.schedule(&mut state);
+    } else if state.close.is_some() {
+        drop(state);
+        peer.close_now();
+    }
+    true
+}
+
+/// The durable deliveries of one message, by shard.
+#[derive(Default)]
+struct Durable {
+    shards: Vec<(ShardId, Vec<Target>)>,
+}
+
+impl Durable {
+    fn add(
+        &mut self,
+        (shard, session): (ShardId, SessionId),
+        qos: QoS,
+        retain: bool,
+        identifiers: &[u32],
+        share: Option<&Arc<str>>,
+    ) {
+        let target = Target { session, qos, retain, identifiers: identifiers.to_vec(), share: share.cloned() };
+        match self.shards.iter_mut().find(|(of, _)| *of == shard) {
+            Some((_, targets)) => targets.push(target),
+            None => self.shards.push((shard, vec![target])),
+        }
+    }
+
+    fn into_ops(self, source: &Source<'_>, now: Wall, ops: &mut Vec<(ShardId, Op)>) {
+        for (shard, targets) in self.shards {
+            ops.push((shard, Op::Enqueue { message: Arc::clone(source.message()), targets, now }));
+        }
+    }
+}

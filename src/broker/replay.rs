@@ -1,0 +1,197 @@
+//! The retained messages that follow a SUBSCRIBE: a page at a time, as fast as the client takes them.
+//!
+//! A replay starts when the SUBACK goes and walks the shards in order, each in the order of topics. Nothing is held but
+//! a cursor. What is published meanwhile reaches the client live, so a retained message that is newer than the replay
+//! is left out [MQTT-3.8.4-4]. For a persistent session the messages at QoS 1 and 2 go through its queue, and the
+//! cursor is durable with them: a session that is resumed gets the rest.
+
+use super::Broker;
+use super::peer::Peer;
+use super::sending::{Copy, State};
+use super::source::Source;
+use nightjar_base::{Position, ShardId, Wall};
+use nightjar_mqtt::{Message, QoS, SubscriptionOptions, topic};
+use nightjar_shard::{Op, Replayed};
+use std::sync::Arc;
+
+/// Topics looked at in one step: some 50 us of work.
+const SCANNED: usize = 1024;
+/// Messages taken in one step.
+const FOUND: usize = 256;
+
+/// The retained messages of one filter, on their way to one connection.
+pub(crate) struct Replay {
+    filter: Arc<str>,
+    options: SubscriptionOptions,
+    /// The topic after which to go on; with it the shard.
+    after: Option<Arc<str>>,
+    shard: u16,
+    /// Not before this is applied.
+    position: Position,
+    /// The index of each shard when the replay began: what is newer was delivered live.
+    ceilings: Vec<u64>,
+    durable: bool,
+}
+
+/// What one step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There may be more.
+    More,
+    /// Nothing can be done before the client, or the journal, has done something.
+    Wait,
+    /// All retained messages were sent.
+    Finished,
+}
+
+impl Replay {
+    /// A replay of `filter` (not a shared one) from `after` on. `durable`: for a persistent session.
+    pub(crate) fn new(
+        filter: Arc<str>,
+        options: SubscriptionOptions,
+        after: Option<Arc<str>>,
+        durable: bool,
+    ) -> Self {
+        Self { filter, options, after, shard: 0, position: Position(0), ceilings: Vec::new(), durable }
+    }
+
+    pub(crate) fn filter(&self) -> &Arc<str> {
+        &self.filter
+    }
+
+    /// The replay may begin when `position` is applied.
+    pub(crate) fn wait_for(&mut self, position: Position) {
+        self.position = position;
+    }
+
+    /// Whether it waits for nothing but the client.
+    pub(crate) fn is_ready(&self, applied: Position) -> bool {
+        self.position <= applied
+    }
+
+    fn begin(&mut self, broker: &Broker) {
+        self.ceilings =
+            (0..broker.store.shard_count()).map(|shard| broker.store.lock(ShardId(shard)).applied()).collect();
+        if let Some(after) = &self.after {
+            self.shard = broker.store.shard_of(after).0;
+        } else if !topic::has_wildcard(&self.filter) {
+            self.shard = broker.store.shard_of(&self.filter).0;
+        }
+    }
+
+    /// Sends the next page to `peer`. Called by the feeder, one at a time for each peer.
+    pub(crate) fn step(&mut self, broker: &Broker, peer: &Arc<Peer>) -> Step {
+        if !self.is_ready(broker.store.applied()) {
+            return Step::Wait;
+        }
+        let now = broker.clock.now();
+        if self.ceilings.is_empty() {
+            self.begin(broker);
+            if self.filter.starts_with('$') {
+                self.send_sys(broker, peer, now);
+            }
+        }
+        let room = {
+            let state = peer.lock();
+            if state.closed || state.broken {
+                return Step::Finished;
+            }
+            if !state.has_room() || (self.durable && state.lagging) {
+                return Step::Wait;
+            }
+            state.out.room().min(FOUND)
+        };
+        let mut page = Vec::new();
+        let shard = ShardId(self.shard);
+        let looked = {
+            let shard = broker.store.lock(shard);
+            shard.retained_page(broker.store.tables(), &self.filter, self.after.as_deref(), SCANNED, room, &mut page)
+        };
+        let next = match looked {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, filter = %crate::telemetry::escape(&self.filter), "retained messages cannot be read");
+                return Step::Finished;
+            }
+        };
+        let complete = self.send_page(broker, peer, &page, now);
+        if !complete {
+            return Step::Wait;
+        }
+        let literal = !topic::has_wildcard(&self.filter);
+        match next {
+            Some(topic) => self.after = Some(topic),
+            None if literal || self.shard + 1 >= broker.store.shard_count() => {
+                self.finish(broker, peer);
+                return Step::Finished;
+            }
+            None => {
+                self.after = None;
+                self.shard += 1;
+            }
+        }
+        Step::More
+    }
+
+    /// Sends a page; false if the client could not take all of it: the cursor then stands behind what it took.
+    fn send_page(&mut self, broker: &Broker, peer: &Arc<Peer>, page: &[(Arc<Message>, u64)], now: Wall) -> bool {
+        let ceiling = self.ceilings.get(usize::from(self.shard)).copied().unwrap_or(u64::MAX);
+        let mut entries = Vec::new();
+        let mut state = peer.lock();
+        let mut complete = true;
+        for (message, index) in page {
+            if *index > ceiling || message.is_expired(now) {
+                continue;
+            }
+            let qos = message.qos.min(self.options.qos);
+            if self.durable && qos > QoS::AtMostOnce {
+                let identifiers = self.options.identifier.into_iter().collect();
+                entries.push(Replayed { message: Arc::clone(message), qos, identifiers });
+            } else if state.has_room() {
+                self.send(&mut state, message, qos, now);
+            } else {
+                complete = false;
+                break;
+            }
+            self.after = Some(message.topic().into());
+        }
+        if !state.outbox.is_empty() {
+            peer.schedule(&mut state);
+        }
+        let session = state.session;
+        drop(state);
+        if let (Some((shard, session)), false) = (session, entries.is_empty()) {
+            let filter = Arc::clone(&self.filter);
+            let op = Op::Replay { session, filter, entries, after: self.after.clone() };
+            self.position = broker.store.submit(&mut vec![(shard, op)], Some(Arc::clone(peer) as _));
+        }
+        complete
+    }
+
+    /// A message sent because of a new subscription carries the retain flag [MQTT-3.3.1-8].
+    fn send(&self, state: &mut State, message: &Arc<Message>, qos: QoS, now: Wall) {
+        let identifiers = self.options.identifier.as_slice();
+        let copy = Copy { qos, retain: true, identifiers, share: None };
+        state.deliver(&Source::of_message(message, now), &copy, true);
+    }
+
+    fn send_sys(&self, broker: &Broker, peer: &Arc<Peer>, now: Wall) {
+        let mut state = peer.lock();
+        for message in broker.sys.matching(&self.filter) {
+            self.send(&mut state, &message, QoS::AtMostOnce, now);
+        }
+        if !state.outbox.is_empty() {
+            peer.schedule(&mut state);
+        }
+    }
+
+    /// The durable cursor goes.
+    fn finish(&self, broker: &Broker, peer: &Arc<Peer>) {
+        let session = peer.lock().session;
+        if let Some((shard, session)) = session.filter(|_| self.durable) {
+            let filter = Arc::clone(&self.filter);
+            let op = Op::Replay { session, filter, entries: Vec::new(), after: None };
+            broker.store.submit(&mut vec![(shard, op)], None);
+        }
+    }
+}

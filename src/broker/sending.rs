@@ -1,0 +1,427 @@
+//! What waits to be sent to one client, and when it may go: the part of a peer that its lock guards.
+
+use super::outbox::{Outbox, SHARE_FROM};
+use super::peer::Close;
+use super::replay::Replay;
+use super::source::Source;
+use super::stats;
+use nightjar_base::{Position, SessionId, ShardId, Tick, Wall};
+use nightjar_mqtt::{
+    Delivery, Message, PacketType, PublishParts, QoS, ReasonCode, Version, encode_ack, encode_publish,
+    encode_publish_head, publish_size,
+};
+use nightjar_session::{Aliases, Offer, Outbound};
+use nightjar_shard::Entry;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The sending state of one connection.
+pub(crate) struct State {
+    pub(crate) version: Version,
+    pub(crate) outbox: Outbox,
+    /// Noted by some thread, to be flushed at the end of its turn.
+    pub(crate) scheduled: bool,
+    /// Some thread is in a system call with the outbox's bytes.
+    pub(crate) writing: bool,
+    /// The socket was full; the connection's task waits for it.
+    pub(crate) blocked: bool,
+    /// Since when, as the connection's timer first saw it.
+    pub(crate) blocked_since: Option<Tick>,
+    /// The socket failed; nothing more is written.
+    pub(crate) broken: bool,
+    /// The connection is over: nothing more is appended.
+    pub(crate) closed: bool,
+    pub(crate) close: Option<Close>,
+    pub(crate) out: Outbound,
+    aliases: Aliases,
+    limits: SendLimits,
+    pending: VecDeque<(Position, Pending)>,
+    pending_pubacks: usize,
+    /// The persistent session that feeds this connection; a transient one has `waiting` instead.
+    pub(crate) session: Option<(ShardId, SessionId)>,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// The session's queue holds messages that were not offered yet.
+    pub(crate) lagging: bool,
+    /// Somebody reads the queue for this connection now.
+    pub(crate) feeding: bool,
+    pub(crate) replays: VecDeque<Replay>,
+    /// Messages of shared subscriptions under way on a transient session: they go to another member if this one leaves.
+    shared: VecDeque<(u64, SharedUnderWay)>,
+}
+
+/// What bounds the sending to one client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendLimits {
+    /// The client's Maximum Packet Size [MQTT-3.1.2-24].
+    pub(crate) packet: usize,
+    /// Above it QoS 0 is dropped and nothing else is added but acknowledgements.
+    pub(crate) outbox_high: usize,
+    /// Bounds of a transient session's queue.
+    pub(crate) waiting_messages: usize,
+    pub(crate) waiting_bytes: usize,
+    /// What happens when it is full.
+    pub(crate) overflow: Overflow,
+}
+
+/// What happens to a message when the queue of a transient session is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overflow {
+    DropOldest,
+    DropNewest,
+    /// The receiver is disconnected: it would miss messages that it was promised.
+    Disconnect,
+}
+
+/// An acknowledgement that waits until what it says is durable.
+pub(crate) enum Pending {
+    Ack { kind: PacketType, packet_id: u16, reason: ReasonCode },
+    /// A whole packet: SUBACK, UNSUBACK.
+    Packet(Box<[u8]>),
+}
+
+/// A message of a transient session that did not fit the window.
+struct Waiting {
+    message: Arc<Message>,
+    qos: QoS,
+    retain: bool,
+    identifiers: Box<[u32]>,
+    share: Option<Arc<str>>,
+}
+
+/// A message of a shared subscription that the client has not acknowledged.
+pub(crate) struct SharedUnderWay {
+    pub(crate) message: Arc<Message>,
+    pub(crate) qos: QoS,
+    pub(crate) share: Arc<str>,
+}
+
+/// How one delivery is to look.
+pub(crate) struct Copy<'a> {
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) identifiers: &'a [u32],
+    pub(crate) share: Option<&'a Arc<str>>,
+}
+
+/// What became of a queue entry that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// Sent, or sent before: nothing to do.
+    Sent,
+    /// Not now; offer it again when there is room.
+    Later,
+    /// It is done with without an acknowledgement of the client (expired, too large, QoS 0).
+    Done,
+}
+
+impl State {
+    pub(crate) fn new(
+        version: Version,
+        out: Outbound,
+        aliases: Aliases,
+        limits: SendLimits,
+        session: Option<(ShardId, SessionId)>,
+    ) -> Self {
+        Self {
+            version,
+            outbox: Outbox::default(),
+            scheduled: false,
+            writing: false,
+            blocked: false,
+            blocked_since: None,
+            broken: false,
+            closed: false,
+            close: None,
+            out,
+            aliases,
+            limits,
+            pending: VecDeque::new(),
+            pending_pubacks: 0,
+            session,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            lagging: false,
+            feeding: false,
+            replays: VecDeque::new(),
+            shared: VecDeque::new(),
+        }
+    }
+
+    /// Whether another QoS 1 or 2 message may be sent now.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.out.has_room() && !self.is_slow()
+    }
+
+    /// Whether the client reads more slowly than it is written to.
+    #[inline]
+    pub(crate) fn is_slow(&self) -> bool {
+        self.outbox.len() >= self.limits.outbox_high
+    }
+
+    /// Whether the feeder has something to do for this connection.
+    #[inline]
+    pub(crate) fn wants_feed(&self) -> bool {
+        (self.lagging || !self.waiting.is_empty() || !self.replays.is_empty()) && !self.feeding && self.has_room()
+    }
+
+    /// A message for a connection that is fed live: any at QoS 0, all of a transient session.
+    /// Returns whether the outbox has grown.
+    pub(crate) fn deliver(&mut self, source: &Source<'_>, copy: &Copy<'_>, many: bool) -> bool {
+        if self.closed || self.broken {
+            return false;
+        }
+        if copy.qos == QoS::AtMostOnce {
+            if self.is_slow() {
+                stats::add(|s| &s.dropped_slow, 1);
+                return false;
+            }
+            return self.send(source, copy, 0, false, many);
+        }
+        if !self.waiting.is_empty() || !self.has_room() {
+            self.wait(source.message(), copy);
+            return false;
+        }
+        self.send_acknowledged(source, copy, many)
+    }
+
+    fn send_acknowledged(&mut self, source: &Source<'_>, copy: &Copy<'_>, many: bool) -> bool {
+        if !self.fits(&source.parts(), copy) {
+            return false;
+        }
+        let (sequence, packet_id) = self.out.assign(copy.qos);
+        if let Some(share) = copy.share {
+            let under_way =
+                SharedUnderWay { message: Arc::clone(source.message()), qos: copy.qos, share: Arc::clone(share) };
+            self.shared.push_back((sequence, under_way));
+        }
+        self.send(source, copy, packet_id, false, many)
+    }
+
+    /// Puts a message of a transient session into its queue, which is bounded.
+    fn wait(&mut self, message: &Arc<Message>, copy: &Copy<'_>) {
+        while self.waiting.len() >= self.limits.waiting_messages
+            || self.waiting_bytes + message.size() > self.limits.waiting_bytes
+        {
+            stats::add(|s| &s.dropped_queue_full, 1);
+            match self.limits.overflow {
+                Overflow::DropOldest if !self.waiting.is_empty() => {
+                    if let Some(oldest) = self.waiting.pop_front() {
+                        self.waiting_bytes -= oldest.message.size();
+                    }
+                }
+                Overflow::Disconnect => {
+                    self.close.get_or_insert(Close::QueueFull);
+                    return;
+                }
+                _ => return,
+            }
+        }
+        self.waiting_bytes += message.size();
+        self.waiting.push_back(Waiting {
+            message: Arc::clone(message),
+            qos: copy.qos,
+            retain: copy.retain,
+            identifiers: copy.identifiers.into(),
+            share: copy.share.cloned(),
+        });
+    }
+
+    /// Sends what waits in a transient session's queue, as far as the window allows. `now` for message expiry.
+    /// Returns whether the outbox has grown.
+    pub(crate) fn pump(&mut self, now: Wall) -> bool {
+        let mut grown = false;
+        while self.has_room() {
+            let Some(waiting) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= waiting.message.size();
+            if waiting.message.is_expired(now) {
+                stats::add(|s| &s.dropped_expired, 1);
+                continue;
+            }
+            let source = Source::of_message(&waiting.message, now);
+            let copy = Copy {
+                qos: waiting.qos,
+                retain: waiting.retain,
+                identifiers: &waiting.identifiers,
+                share: waiting.share.as_ref(),
+            };
+            grown |= self.send_acknowledged(&source, &copy, true);
+        }
+        grown
+    }
+
+    /// Whether a transient session's queue holds messages.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Offers the next entry of the persistent session's queue.
+    pub(crate) fn feed(&mut self, entry: &Entry, now: Wall) -> Fed {
+        if self.closed || self.broken {
+            return Fed::Later;
+        }
+        if entry.sequence < self.out.next() {
+            return Fed::Sent;
+        }
+        if !self.has_room() {
+            return Fed::Later;
+        }
+        let identifiers = entry.identifiers.as_deref().unwrap_or_default();
+        let copy = Copy { qos: entry.qos, retain: entry.retain, identifiers, share: None };
+        if !entry.received {
+            let expired = entry.message.is_expired(now);
+            if expired {
+                stats::add(|s| &s.dropped_expired, 1);
+            }
+            let source = Source::of_message(&entry.message, now);
+            if expired || !self.fits(&source.parts(), &copy) {
+                self.out.skip_to(entry.sequence + 1);
+                return Fed::Done;
+            }
+            if entry.qos == QoS::AtMostOnce {
+                self.out.skip_to(entry.sequence + 1);
+                self.send(&source, &copy, 0, false, true);
+                return Fed::Done;
+            }
+        }
+        match self.out.offer(entry.sequence, entry.qos, entry.received) {
+            Offer::Publish { packet_id, dup } => {
+                let source = Source::of_message(&entry.message, now);
+                self.send(&source, &copy, packet_id, dup, true);
+                Fed::Sent
+            }
+            Offer::Release { packet_id } => {
+                self.acknowledge(PacketType::PubRel, packet_id, ReasonCode::Success);
+                Fed::Sent
+            }
+            Offer::Known => Fed::Sent,
+            Offer::Later => Fed::Later,
+        }
+    }
+
+    /// Whether the packet is within the client's Maximum Packet Size [MQTT-3.1.2-24]; what is not is never sent
+    /// [MQTT-3.1.2-25].
+    fn fits(&self, parts: &PublishParts<'_>, copy: &Copy<'_>) -> bool {
+        if self.limits.packet == usize::MAX {
+            return true;
+        }
+        let delivery = Delivery {
+            qos: copy.qos,
+            retain: copy.retain,
+            dup: false,
+            packet_id: 1,
+            identifiers: copy.identifiers,
+            alias: None,
+        };
+        let fits = publish_size(self.version, parts, &delivery) <= self.limits.packet;
+        if !fits {
+            stats::add(|s| &s.dropped_too_large, 1);
+        }
+        fits
+    }
+
+    /// Appends one PUBLISH. `many`: the payload has other receivers too, or is held anyway.
+    #[inline]
+    fn send(&mut self, source: &Source<'_>, copy: &Copy<'_>, packet_id: u16, dup: bool, many: bool) -> bool {
+        let parts = source.parts();
+        if copy.qos == QoS::AtMostOnce && !self.fits(&parts, copy) {
+            return false;
+        }
+        let alias = if self.version == Version::V5 { self.aliases.get(parts.topic) } else { None };
+        let delivery =
+            Delivery { qos: copy.qos, retain: copy.retain, dup, packet_id, identifiers: copy.identifiers, alias };
+        if many && parts.payload.len() >= SHARE_FROM {
+            encode_publish_head(self.version, &parts, &delivery, self.outbox.buffer());
+            self.outbox.share_payload(Arc::clone(source.message()));
+        } else {
+            encode_publish(self.version, &parts, &delivery, self.outbox.buffer());
+        }
+        stats::add(|s| &s.publish_sent, 1);
+        stats::add(|s| &s.packets_sent, 1);
+        stats::add(|s| &s.publish_bytes_sent, parts.payload.len() as u64);
+        true
+    }
+
+    /// Appends an acknowledgement that says nothing that is not true yet.
+    #[inline]
+    pub(crate) fn acknowledge(&mut self, kind: PacketType, packet_id: u16, reason: ReasonCode) {
+        if !self.closed {
+            encode_ack(kind, self.version, packet_id, reason, self.outbox.buffer());
+            stats::add(|s| &s.packets_sent, 1);
+        }
+    }
+
+    /// Appends a whole packet.
+    pub(crate) fn packet(&mut self, bytes: &[u8]) {
+        if !self.closed {
+            self.outbox.buffer().extend_from_slice(bytes);
+            stats::add(|s| &s.packets_sent, 1);
+        }
+    }
+
+    /// An acknowledgement to be sent when `position` is durable, after those before it: acknowledgements keep the
+    /// order of what they acknowledge [MQTT-4.6.0-2], [MQTT-4.6.0-3]. `None`: as soon as those before it are sent.
+    pub(crate) fn pend(&mut self, position: Option<Position>, pending: Pending) {
+        let position = match (position, self.pending.back()) {
+            (Some(position), _) => position,
+            (None, Some((last, _))) => *last,
+            (None, None) => return self.send_pending(&pending),
+        };
+        if matches!(pending, Pending::Ack { kind: PacketType::PubAck, .. }) {
+            self.pending_pubacks += 1;
+        }
+        self.pending.push_back((position, pending));
+    }
+
+    /// Whether any acknowledgement waits.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// QoS 1 messages of the client that are not acknowledged yet.
+    pub(crate) fn pending_pubacks(&self) -> usize {
+        self.pending_pubacks
+    }
+
+    /// Appends the acknowledgements that waited for `applied` or less; returns whether there were any.
+    pub(crate) fn release(&mut self, applied: Position) -> bool {
+        let mut any = false;
+        while self.pending.front().is_some_and(|(position, _)| *position <= applied) {
+            let Some((_, pending)) = self.pending.pop_front() else { break };
+            if matches!(pending, Pending::Ack { kind: PacketType::PubAck, .. }) {
+                self.pending_pubacks -= 1;
+            }
+            self.send_pending(&pending);
+            any = true;
+        }
+        any
+    }
+
+    fn send_pending(&mut self, pending: &Pending) {
+        match pending {
+            Pending::Ack { kind, packet_id, reason } => self.acknowledge(*kind, *packet_id, *reason),
+            Pending::Packet(bytes) => self.packet(bytes),
+        }
+    }
+
+    /// The message with `sequence` is with the client: it need not go to another member of its group any more.
+    pub(crate) fn shared_done(&mut self, sequence: u64) {
+        if let Ok(index) = self.shared.binary_search_by_key(&sequence, |(sequence, _)| *sequence) {
+            self.shared.remove(index);
+        }
+    }
+
+    /// Ends the state: nothing is appended any more. Returns the shared subscriptions' messages that another member
+    /// is to get, in order.
+    pub(crate) fn finish(&mut self) -> Vec<SharedUnderWay> {
+        self.closed = true;
+        self.replays.clear();
+        let under_way = std::mem::take(&mut self.shared).into_iter().map(|(_, under_way)| under_way);
+        let waiting = std::mem::take(&mut self.waiting).into_iter().filter_map(|waiting| {
+            let share = waiting.share?;
+            Some(SharedUnderWay { message: waiting.message, qos: waiting.qos, share })
+        });
+        under_way.chain(waiting).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! Counters: each thread counts in its own, readers add them up.
+//!
+//! A counter is written by one thread only (load, add, store: no locked instruction), so counting costs the hot path
+//! about a nanosecond. `$SYS` and the logs read the sums.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// One thread's counters; also the shape of their sums (see [`Totals`]).
+        #[derive(Debug, Default)]
+        pub struct Stats { $($(#[$doc])* pub $name: AtomicU64,)* }
+
+        /// The sums of all threads' counters at one time.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Totals { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Totals {
+            fn add(&mut self, stats: &Stats) {
+                $(self.$name = self.$name.wrapping_add(stats.$name.load(Ordering::Relaxed));)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Bytes read from clients.
+    bytes_received,
+    /// Bytes written to clients.
+    bytes_sent,
+    /// Control packets of any kind received.
+    packets_received,
+    /// Control packets of any kind sent.
+    packets_sent,
+    /// PUBLISH packets received.
+    publish_received,
+    /// PUBLISH packets sent.
+    publish_sent,
+    /// Payload bytes of the PUBLISH packets received.
+    publish_bytes_received,
+    /// Payload bytes of the PUBLISH packets sent.
+    publish_bytes_sent,
+    /// Messages dropped: the receiver's outbox was over its mark (QoS 0).
+    dropped_slow,
+    /// Messages dropped: a queue was at its limit.
+    dropped_queue_full,
+    /// Messages dropped: larger than the receiver's Maximum Packet Size.
+    dropped_too_large,
+    /// Messages dropped: expired before they could be sent.
+    dropped_expired,
+    /// Connections accepted at a listener.
+    sockets_opened,
+    /// CONNECT packets accepted.
+    connections,
+    /// Persistent sessions that ended because they expired.
+    sessions_expired,
+}
+
+thread_local! {
+    static OWN: RefCell<Option<Arc<Stats>>> = const { RefCell::new(None) };
+}
+
+/// Makes `stats` the counters of this thread. Called once, when a thread starts.
+pub(crate) fn enter(stats: Arc<Stats>) {
+    OWN.with(|own| *own.borrow_mut() = Some(stats));
+}
+
+/// Adds `amount` to one of this thread's counters. A thread that never entered counts nothing.
+#[inline]
+pub(crate) fn add(counter: impl Fn(&Stats) -> &AtomicU64, amount: u64) {
+    OWN.with(|own| {
+        if let Some(stats) = &*own.borrow() {
+            let counter = counter(stats);
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        }
+    });
+}
+
+/// The counters of all threads that take part.
+#[derive(Debug, Default)]
+pub struct Board(parking_lot::Mutex<Vec<Arc<Stats>>>);
+
+impl Board {
+    /// New counters for one more thread.
+    pub(crate) fn join(&self) -> Arc<Stats> {
+        let stats = Arc::<Stats>::default();
+        self.0.lock().push(Arc::clone(&stats));
+        stats
+    }
+
+    /// The sums.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.0.lock().iter().for_each(|stats| totals.add(stats));
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_over_all_threads() {
+        let board = Arc::new(Board::default());
+        let threads: Vec<_> = (1..=3)
+            .map(|amount| {
+                let stats = board.join();
+                crate::env::task::thread("counting", move || {
+                    enter(stats);
+                    add(|s| &s.bytes_sent, amount);
+                    add(|s| &s.bytes_sent, amount);
+                })
+                .expect("a thread starts")
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("it counts and ends"));
+        assert_eq!(board.totals(), Totals { bytes_sent: 12, ..Totals::default() });
+    }
+}

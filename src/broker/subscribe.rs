@@ -1,0 +1,124 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+//!
+//! The route is there first, then the subscription is made durable, then SUBACK goes, then the retained messages: so
+//! what is published after the SUBACK was seen is delivered, and a crash in between leaves at worst a stray route.
+
+use super::connection::{Ack, Connection, End};
+use super::replay::Replay;
+use super::sending::Pending;
+use nightjar_mqtt::{
+    Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe, encode, topic,
+};
+use nightjar_mqtt::property::AckProperties;
+use nightjar_shard::{Op, Subscription};
+use std::sync::Arc;
+
+/// One filter of a SUBSCRIBE that was granted.
+struct Granted {
+    filter: Arc<str>,
+    options: SubscriptionOptions,
+    replay: bool,
+}
+
+impl Connection {
+    /// SUBSCRIBE: each filter gets its own answer, in order [MQTT-3.9.3-1].
+    pub(crate) fn subscribe(&mut self, subscribe: &Subscribe) -> Result<(), End> {
+        let mut codes = Vec::with_capacity(subscribe.filters.len());
+        let mut granted = Vec::with_capacity(subscribe.filters.len());
+        for (filter, options) in &subscribe.filters {
+            match self.grant(filter, *options)? {
+                Ok(grant) => {
+                    codes.push(ReasonCode::granted(grant.options.qos));
+                    granted.push(grant);
+                }
+                Err(reason) => codes.push(reason),
+            }
+        }
+        self.subscribed(granted);
+        let packet = SubAck { packet_id: subscribe.packet_id, properties: AckProperties::default(), codes };
+        self.answer(&Packet::SubAck(packet));
+        Ok(())
+    }
+
+    /// Checks one filter, and routes to it if it is granted.
+    fn grant(&mut self, filter: &str, mut options: SubscriptionOptions) -> Result<Result<Granted, ReasonCode>, End> {
+        let Ok(parsed) = topic::parse_filter(filter) else { return Ok(Err(ReasonCode::TopicFilterInvalid)) };
+        if parsed.share.is_some() && options.no_local {
+            return Err(End::Violation(ReasonCode::ProtocolError, "No Local on a shared subscription [MQTT-3.8.3-4]"));
+        }
+        let limits = &self.broker.limits;
+        if filter.len() > limits.max_topic_length || topic::levels(parsed.filter).count() > limits.max_topic_levels {
+            return Ok(Err(ReasonCode::TopicFilterInvalid));
+        }
+        let known = self.filters.get_key_value(filter).map(|(filter, _)| Arc::clone(filter));
+        if known.is_none() && self.filters.len() >= limits.max_subscriptions {
+            return Ok(Err(ReasonCode::QuotaExceeded));
+        }
+        options.qos = options.qos.min(limits.max_qos);
+        // A shared subscription never gets retained messages (v5 section 4.8.2).
+        let replay = parsed.share.is_none()
+            && match options.retain_handling {
+                RetainHandling::Always => true,
+                RetainHandling::IfNew => known.is_none(),
+                RetainHandling::Never => false,
+            };
+        let filter: Arc<str> = known.unwrap_or_else(|| filter.into());
+        self.broker.add_route(&self.subscriber, &filter, options);
+        self.filters.insert(Arc::clone(&filter), options);
+        Ok(Ok(Granted { filter, options, replay }))
+    }
+
+    /// Records what was granted, and lines up the retained messages.
+    fn subscribed(&mut self, granted: Vec<Granted>) {
+        let durable = self.durable.filter(|durable| durable.queue);
+        for grant in granted.iter().filter(|grant| grant.replay) {
+            let replay = Replay::new(Arc::clone(&grant.filter), grant.options, None, durable.is_some());
+            self.new_replays.push(replay);
+        }
+        if let Some(durable) = durable.filter(|_| !granted.is_empty()) {
+            let subscriptions = granted
+                .into_iter()
+                .map(|grant| Subscription { filter: grant.filter, options: grant.options, replay: grant.replay })
+                .collect();
+            self.ops.push((durable.shard, Op::Subscribe { session: durable.session, subscriptions }));
+        } else if !self.new_replays.is_empty() && self.broker.store.submitted() > self.broker.store.applied() {
+            // What was retained before the route was there must be among the retained messages.
+            self.waits_for = Some(self.broker.store.submitted());
+        }
+    }
+
+    /// UNSUBSCRIBE: the routes go at once; the answer goes when it is durable.
+    pub(crate) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe) -> Result<(), End> {
+        let mut codes = Vec::with_capacity(unsubscribe.filters.len());
+        let mut removed = Vec::new();
+        for filter in &unsubscribe.filters {
+            if topic::parse_filter(filter).is_err() {
+                codes.push(ReasonCode::TopicFilterInvalid);
+            } else if let Some((filter, _)) = self.filters.remove_entry(&**filter) {
+                self.broker.remove_route(&self.subscriber, &filter);
+                codes.push(ReasonCode::Success);
+                removed.push(filter);
+            } else {
+                codes.push(ReasonCode::NoSubscriptionExisted);
+            }
+        }
+        if !removed.is_empty() {
+            self.new_replays.retain(|replay| !removed.contains(replay.filter()));
+            self.peer.lock().replays.retain(|replay| !removed.contains(replay.filter()));
+        }
+        if let Some(durable) = self.durable.filter(|durable| durable.queue && !removed.is_empty()) {
+            self.ops.push((durable.shard, Op::Unsubscribe { session: durable.session, filters: removed }));
+        }
+        let packet = UnsubAck { packet_id: unsubscribe.packet_id, properties: AckProperties::default(), codes };
+        self.answer(&Packet::UnsubAck(packet));
+        Ok(())
+    }
+
+    /// Lines up an answer behind the ops of this read.
+    fn answer(&mut self, packet: &Packet) {
+        let mut bytes = Vec::new();
+        encode(packet, self.peer.version, &mut bytes);
+        let durable = !self.ops.is_empty() || self.waits_for.is_some();
+        self.acks.push(Ack { durable, pending: Pending::Packet(bytes.into_boxed_slice()) });
+    }
+}

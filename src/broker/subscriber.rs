@@ -1,0 +1,77 @@
+//! Who can receive: the router's handle of a session, connected or not.
+
+use super::peer::Peer;
+use nightjar_base::{ClientId, SessionId, ShardId};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A session as the router knows it. A transient session's lives as long as its connection, a persistent one's as long
+/// as the session.
+pub(crate) struct Subscriber {
+    /// Unique in this process, and never used again: nothing done late for one can touch another.
+    pub(crate) id: u64,
+    pub(crate) client_id: ClientId,
+    /// Where the queue is, if the session is persistent.
+    pub(crate) session: Option<(ShardId, SessionId)>,
+    peer: Mutex<Option<Arc<Peer>>>,
+    sent: AtomicU64,
+}
+
+/// Whether a member of a shared subscription can take a message now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Connected, with room in its window.
+    Ready,
+    /// Connected, but behind.
+    Busy,
+    /// Not connected; its session may keep messages.
+    Absent,
+}
+
+impl Subscriber {
+    pub(crate) fn new(id: u64, client_id: ClientId, session: Option<(ShardId, SessionId)>) -> Self {
+        Self { id, client_id, session, peer: Mutex::new(None), sent: AtomicU64::new(0) }
+    }
+
+    /// The connection, if there is one. Held only while something is appended to its outbox.
+    #[inline]
+    pub(crate) fn peer(&self) -> MutexGuard<'_, Option<Arc<Peer>>> {
+        self.peer.lock()
+    }
+
+    pub(crate) fn connected(&self, peer: Arc<Peer>) {
+        *self.peer.lock() = Some(peer);
+    }
+
+    /// The connection `peer` is over. `sent` is the first sequence of the queue that was never sent.
+    pub(crate) fn disconnected(&self, peer: &Arc<Peer>, sent: u64) {
+        self.note_sent(sent);
+        let mut current = self.peer.lock();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, peer)) {
+            *current = None;
+        }
+    }
+
+    /// Messages before this sequence may have been sent before: sent again, they carry DUP [MQTT-3.3.1-1].
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_sent(&self, sent: u64) {
+        self.sent.fetch_max(sent, Ordering::Relaxed);
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
+        let peer = self.peer.lock();
+        let Some(peer) = &*peer else { return Readiness::Absent };
+        let state = peer.lock();
+        if state.closed {
+            Readiness::Absent
+        } else if state.has_room() && !state.lagging && !state.has_waiting() {
+            Readiness::Ready
+        } else {
+            Readiness::Busy
+        }
+    }
+}
