@@ -85,9 +85,10 @@ pub(crate) struct Journal {
     spares: Arc<Spares>,
     shelf: Arc<Shelf>,
     node: u64,
-    shards: u16,
     segment_bytes: u64,
     current: Option<Current>,
+    /// By shard: the newest index that was written.
+    indexes: Vec<u64>,
     /// The number of the next record.
     next: u64,
     /// All records up to this number are on disk.
@@ -113,7 +114,8 @@ impl Journal {
         files: Arc<dyn Files>,
         spares: Arc<Spares>,
         shelf: Arc<Shelf>,
-        (node, shards): (u64, u16),
+        node: u64,
+        indexes: Vec<u64>,
         resume: &Resume,
     ) -> io::Result<Self> {
         let current = match resume.last {
@@ -125,7 +127,7 @@ impl Journal {
         };
         let segment_bytes = spares.segment_bytes();
         let (next, synced) = (resume.next, resume.next - 1);
-        Ok(Self { files, spares, shelf, node, shards, segment_bytes, current, next, synced })
+        Ok(Self { files, spares, shelf, node, segment_bytes, current, indexes, next, synced })
     }
 
     /// Writes the record that `builder` holds, whose entries are of these shards and indexes. It is not yet on disk.
@@ -152,6 +154,10 @@ impl Journal {
         current.offset += size;
         self.next += 1;
         self.shelf.note(current.offset, entries);
+        for &(shard, index) in entries {
+            let newest = &mut self.indexes[usize::from(shard.0)];
+            *newest = index.max(*newest);
+        }
         Ok(())
     }
 
@@ -184,23 +190,27 @@ impl Journal {
             None => (self.spares.create(length).map_err(AppendError::from_create)?, length),
         };
         let seal = Seal { node: self.node, first: self.next };
-        let file = self.christen(&name, Header { seal, shards: self.shards, length }).map_err(|error| {
+        let file = self.christen(&name, Header { seal, shards: self.shards(), length }).map_err(|error| {
             // What has no segment's name means nothing yet.
             let _ = self.files.remove(&name);
             AppendError::from_create(error)
         })?;
         self.files.sync_folder().map_err(AppendError::Broken)?;
-        let newest = vec![0; usize::from(self.shards)];
+        let newest = vec![0; self.indexes.len()];
         self.shelf.push(Segment { first: seal.first, length, used: HEADER_BLOCK as u64, newest });
         self.current = Some(Current { file, seal, length, offset: HEADER_BLOCK as u64 });
         self.spares.want();
         Ok(())
     }
 
+    fn shards(&self) -> u16 {
+        u16::try_from(self.indexes.len()).expect("there are at most 1024 shards")
+    }
+
     /// Makes the prepared file `name` a segment. Its header is on disk before it bears a segment's name.
     fn christen(&self, name: &str, header: Header) -> io::Result<Arc<dyn File>> {
         let file = self.files.open(name)?;
-        file.write_at(0, &header.encode())?;
+        file.write_at(0, &header.encode(&self.indexes))?;
         file.sync()?;
         self.files.rename(name, &segment::name(header.seal.first))?;
         Ok(file)

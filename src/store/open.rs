@@ -67,9 +67,10 @@ impl Opened {
         let spares =
             Spares::open(Arc::clone(&files), config.segment_bytes, config.reserve_bytes, config.free_space_floor)
                 .map_err(failed)?;
-        let place = (identity.node, identity.shards);
-        let mut journal = Journal::new(Arc::clone(&files), Arc::clone(&spares), Arc::clone(&shelf), place, &resume)
-            .map_err(failed)?;
+        let indexes = shards.iter().map(Shard::applied).collect();
+        let mut journal =
+            Journal::new(Arc::clone(&files), Arc::clone(&spares), Arc::clone(&shelf), identity.node, indexes, &resume)
+                .map_err(failed)?;
         if resume.next == 1 {
             found(&mut journal, identity).map_err(failed)?;
         }

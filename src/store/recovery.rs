@@ -48,7 +48,8 @@ pub(crate) fn recover(
     let (mut shards, mut checkpointed) = (Vec::new(), Vec::new());
     for number in 0..identity.shards {
         let id = ShardId(number);
-        let (shard, index) = load(files, engine, id, survey.marks.get_mut(usize::from(number)))?;
+        let floor = survey.floors.get(usize::from(number)).copied().unwrap_or_default();
+        let (shard, index) = load(files, engine, (id, floor), survey.marks.get_mut(usize::from(number)))?;
         shards.push(shard);
         checkpointed.push(index);
     }
@@ -80,6 +81,8 @@ struct Survey<'a> {
     identity: Option<Identity>,
     segments: Vec<Segment>,
     marks: Vec<Mark>,
+    /// By shard: at which index the journal stood where it begins.
+    floors: Vec<u64>,
     next: Option<u64>,
     last: Option<(u64, u64, u64)>,
     /// Where the segment before ended, for the message when the next does not follow it.
@@ -104,13 +107,17 @@ struct Checkpoint {
 impl<'a> Survey<'a> {
     fn new(files: &'a dyn Files, identity: Option<Identity>) -> Self {
         let (segments, marks) = (Vec::new(), Vec::new());
-        Self { files, identity, segments, marks, next: None, last: None, ended: None }
+        Self { files, identity, segments, marks, floors: Vec::new(), next: None, last: None, ended: None }
     }
 
     fn segment(&mut self, first: u64, is_last: bool) -> Result<(), StoreError> {
         let (path, content) = read(self.files, first)?;
         let header = Header::parse(&content, &path)?;
         self.check_place(first, &header, &path)?;
+        let floors = header.floors(&content, &path)?;
+        if self.segments.is_empty() {
+            self.floors = floors;
+        }
         let mut newest = vec![0; usize::from(header.shards)];
         let marks = &mut self.marks;
         marks.resize_with(newest.len(), Mark::default);
@@ -227,7 +234,7 @@ impl Mark {
 fn load(
     files: &dyn Files,
     engine: &dyn Engine,
-    id: ShardId,
+    (id, floor): (ShardId, u64),
     mark: Option<&mut Mark>,
 ) -> Result<(Shard, u64), StoreError> {
     let failed = |error| tables_error(files, error);
@@ -242,6 +249,11 @@ fn load(
         if let Some(newest) = mark.newest.filter(|&newest| newest < index) {
             return Err(damaged(format!("shard {id} stands at {index}, but the journal ends with {newest}")));
         }
+    }
+    if index < floor {
+        return Err(damaged(format!(
+            "shard {id} stands at {index}, but the journal goes on from {floor}: rows are lost"
+        )));
     }
     let shard = Shard::load(id, engine).map_err(failed)?;
     if shard.applied() != index {

@@ -7,12 +7,13 @@ use super::StoreError;
 use super::record::{Record, u32_at, u64_at};
 use std::path::Path;
 
-/// Records begin behind the header block.
-pub(crate) const HEADER_BLOCK: usize = 4096;
+/// Records begin behind the header block, which has room for an index of each of 1024 shards.
+pub(crate) const HEADER_BLOCK: usize = 12 << 10;
 /// The newest format that this code reads, and the one that it writes.
 pub(crate) const FORMAT: u32 = 1;
 const MAGIC: &[u8; 8] = b"NIGHTJAR";
 const HEADER: usize = 64;
+const FLOORS_CRC: usize = 40;
 
 /// What the checksum of every record of a segment covers besides the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,9 @@ pub(crate) fn first_of(name: &str) -> Option<u64> {
 }
 
 impl Header {
-    /// The header block.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The header block. `floors` says, by shard, at which index the journal stood when the segment was begun: tables
+    /// below it cannot be carried on from here.
+    pub(crate) fn encode(&self, floors: &[u64]) -> Vec<u8> {
         let mut block = vec![0; HEADER_BLOCK];
         block[0..8].copy_from_slice(MAGIC);
         block[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -52,6 +54,10 @@ impl Header {
         block[16..24].copy_from_slice(&self.seal.node.to_le_bytes());
         block[24..32].copy_from_slice(&self.seal.first.to_le_bytes());
         block[32..40].copy_from_slice(&self.length.to_le_bytes());
+        let table = HEADER..HEADER + 8 * floors.len();
+        let floors: Vec<u8> = floors.iter().flat_map(|index| index.to_le_bytes()).collect();
+        block[table].copy_from_slice(&floors);
+        block[FLOORS_CRC..FLOORS_CRC + 4].copy_from_slice(&crc32fast::hash(&floors).to_le_bytes());
         let crc = crc32fast::hash(&block[..HEADER - 4]);
         block[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
         block
@@ -86,6 +92,16 @@ impl Header {
             return Err(corrupt(0, "the segment is shorter than a header block"));
         }
         Ok(header)
+    }
+
+    /// By shard: the index at which the journal stood when the segment was begun.
+    pub(crate) fn floors(&self, content: &[u8], file: &Path) -> Result<Vec<u64>, StoreError> {
+        let table = content.get(HEADER..HEADER + 8 * usize::from(self.shards)).unwrap_or_default();
+        if u32_at(content, FLOORS_CRC) != Some(crc32fast::hash(table)) {
+            let what = "the checksum of the header's indexes is wrong".to_owned();
+            return Err(StoreError::Corrupt { file: file.to_owned(), offset: HEADER as u64, what });
+        }
+        Ok((0..usize::from(self.shards)).filter_map(|shard| u64_at(table, 8 * shard)).collect())
     }
 }
 
@@ -149,7 +165,8 @@ mod tests {
 
     /// A segment of records `numbers`, each saying that all up to `number - lag` were synced; and where each begins.
     fn segment(numbers: &[u64], lag: u64) -> (Vec<u8>, Vec<usize>) {
-        let (mut content, mut starts, mut builder) = (header().encode(), Vec::new(), RecordBuilder::default());
+        let (mut content, mut starts, mut builder) =
+            (header().encode(&[4, 5, 6, 7]), Vec::new(), RecordBuilder::default());
         for &number in numbers {
             starts.push(content.len());
             builder.begin();
@@ -175,6 +192,14 @@ mod tests {
         let (content, _) = segment(&[50, 51, 52], 1);
         let (numbers, end) = check(&content).unwrap();
         assert_eq!((numbers, end.next, end.torn), (vec![50, 51, 52], 53, false));
+    }
+
+    #[test]
+    fn the_indexes_of_the_header_are_kept_and_checked() {
+        let (mut content, _) = segment(&[50], 1);
+        assert_eq!(header().floors(&content, Path::new("x")).unwrap(), [4, 5, 6, 7]);
+        content[HEADER + 9] ^= 1;
+        assert!(header().floors(&content, Path::new("x")).is_err());
     }
 
     #[test]
@@ -221,7 +246,7 @@ mod tests {
     #[test]
     fn a_wrong_length_is_refused() {
         let (content, _) = segment(&[50, 51], 1);
-        for length in [0, 7, 63, 64, 4095, 4096, LENGTH / 2, LENGTH - 1] {
+        for length in [0, 7, 63, 64, HEADER_BLOCK - 1, HEADER_BLOCK, LENGTH / 2, LENGTH - 1] {
             assert!(matches!(check(&content[..length]), Err(StoreError::Corrupt { .. })), "{length}");
         }
         let mut longer = content.clone();
