@@ -241,9 +241,7 @@ impl Queue {
             self.tail.pop_front();
             self.tail_start += 1;
         }
-        if self.weights.capacity() > 1024 && self.weights.len() < self.weights.capacity() / 8 {
-            self.weights.shrink_to(self.weights.len() * 2);
-        }
+        shrink(&mut self.weights);
     }
 
     /// Marks the entry at `sequence` as received; its bytes, or `None` if there was none.
@@ -292,6 +290,7 @@ impl Queue {
     pub(crate) fn drop_passed_pages(&mut self) {
         let count = self.passed_pages().count();
         self.pages.drain(..count);
+        shrink(&mut self.pages);
     }
 
     /// Takes the tail out of memory; whoever calls this has made pages of it.
@@ -307,5 +306,12 @@ impl Queue {
             + self.tail.capacity() * size_of::<Option<Entry>>()
             + self.pages.capacity() * size_of::<PageRef>()
             + self.received.capacity() * size_of::<u64>()
+    }
+}
+
+/// Gives back the memory of what grew large and is nearly empty.
+fn shrink<T>(items: &mut VecDeque<T>) {
+    if items.capacity() > 1024 && items.len() < items.capacity() / 8 {
+        items.shrink_to(items.len() * 2);
     }
 }

@@ -1,0 +1,8 @@
+//! One test for each rule of the shard.
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
+
+mod bench;
+mod queues;
+mod retained;
+mod sessions;
+mod tables;
