@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use broker::Broker;
 pub use client::{Client, Read};
 pub use connect::{Connect, Will};
-pub use wire::{Packet, Publish, V5, V31, V311, hex, prop};
+pub use wire::{Packet, Prop, Publish, V5, V31, V311, hex, prop};
 
 /// The versions that most tests run through.
 pub const VERSIONS: [u8; 3] = [V31, V311, V5];

@@ -8,6 +8,9 @@ pub const V311: u8 = 4;
 /// MQTT 5.0.
 pub const V5: u8 = 5;
 
+/// The levels with the protocol names that go with them.
+pub const VERSIONS_WITH_NAMES: [(u8, &[u8]); 3] = [(V31, b"MQIsdp"), (V311, b"MQTT"), (V5, b"MQTT")];
+
 /// A property value, by its wire type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
