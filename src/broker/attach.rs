@@ -7,6 +7,7 @@
 
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
+use super::leave::{interval_as_expiry, publication};
 use super::peer::{Close, Peer};
 use super::publish::RouteCache;
 use super::registry::Claim;
@@ -17,11 +18,10 @@ use super::turn::Inbox;
 use super::{Broker, feed, stats};
 use crate::env::entropy;
 use crate::env::net::TcpStream;
+use crate::telemetry::escape;
 use nightjar_base::{ClientId, SessionId, ShardId};
-use nightjar_mqtt::{
-    ConnAck, Connect, Message, Packet, QoS, ReasonCode, SubscriptionOptions, Version, encode,
-};
 use nightjar_mqtt::property::ConnAckProperties;
+use nightjar_mqtt::{ConnAck, Connect, Message, Packet, QoS, ReasonCode, SubscriptionOptions, Version, encode};
 use nightjar_session::{Aliases, Inbound, KeepAlive, Outbound};
 use nightjar_shard::{Op, Will};
 use std::collections::HashMap;
@@ -62,8 +62,7 @@ impl Broker {
             return Err(Refusal::Refused(why));
         }
         let assigned = connect.client_id.is_empty();
-        let client_id: ClientId =
-            if assigned { generated_id().into() } else { Arc::from(connect.client_id.as_str()) };
+        let client_id: ClientId = if assigned { generated_id().into() } else { Arc::from(connect.client_id.as_str()) };
         let claim = self.registry.claim(&client_id).await;
         if let Some(old) = claim.current() {
             old.close(Close::TakenOver);
@@ -84,7 +83,7 @@ impl Broker {
         message.qos = will.qos;
         message.retain = will.retain;
         // [MQTT-3.3.2-6]: the will's expiry interval counts from its publication, see `leave`.
-        message.expires = will.message_expiry.map(|seconds| super::leave::interval_as_expiry(seconds));
+        message.expires = will.message_expiry.map(interval_as_expiry);
         Will { message: Arc::new(message), delay: will.delay }
     }
 
@@ -104,9 +103,14 @@ impl Broker {
         let shard = self.store.shard_of(client_id);
         let existing = self.store.lock(shard).session_of(client_id);
         let resumes = existing.is_some() && !connect.clean_start;
+        let mut ops = Vec::new();
+        if let Some(session) = existing {
+            self.settle(shard, session, resumes, &mut ops).await;
+        }
         if expiry == 0 && !resumes && will.is_none() {
             if let Some(session) = existing {
-                let position = self.store.submit(&mut vec![(shard, Op::End { session })], None);
+                ops.push((shard, Op::End { session }));
+                let position = self.store.submit(&mut ops, None);
                 self.store.wait(position).await;
             }
             return self.transient(client_id, None);
@@ -122,7 +126,8 @@ impl Broker {
             limits: self.limits.queue,
             now: self.clock.now(),
         };
-        let position = self.store.submit(&mut vec![(shard, attach)], None);
+        ops.push((shard, attach));
+        let position = self.store.submit(&mut ops, None);
         self.store.wait(position).await;
         let store = self.store.lock(shard);
         // Applied: the claim keeps everybody else from this client's session meanwhile.
@@ -143,9 +148,33 @@ impl Broker {
             inbound: session.inbound().to_vec(),
             filters: subscriptions().map(|(filter, of)| (Arc::clone(filter), of.options)).collect(),
             replays: subscriptions()
-                .filter_map(|(filter, of)| Some((Arc::clone(filter), of.options, of.replay.as_ref()?.after().map(Arc::from))))
+                .filter_map(|(filter, of)| {
+                    Some((Arc::clone(filter), of.options, of.replay.as_ref()?.after().map(Arc::from)))
+                })
                 .collect(),
             durable: Some(durable),
+        }
+    }
+
+    /// Settles what an earlier connection left behind before its session is resumed or ended: a will that is due is
+    /// published, and so is one whose session ends now [MQTT-3.1.3-9]; other members of its groups get what the queue
+    /// of an ending session holds of shared subscriptions.
+    async fn settle(&self, shard: ShardId, session: SessionId, resumes: bool, ops: &mut Vec<(ShardId, Op)>) {
+        if !resumes {
+            self.redistribute_queue(shard, session).await;
+        }
+        let now = self.clock.now();
+        let will = {
+            let store = self.store.lock(shard);
+            let fires = |session: &&nightjar_shard::Session| {
+                !session.attached() && (!resumes || session.will_due().is_some_and(|due| due <= now))
+            };
+            let session = store.session(session).filter(fires);
+            session.and_then(|session| Some((Arc::clone(&session.will()?.message), session.epoch())))
+        };
+        if let Some((will, epoch)) = will {
+            self.publish_message(&publication(&will, now), ops, now);
+            ops.push((shard, Op::WillDone { session, epoch }));
         }
     }
 
@@ -182,7 +211,15 @@ impl Broker {
         let client_id = Arc::clone(&taken.subscriber.client_id);
         // A persistent session's subscriber outlives connections, so each connection gets a number of its own.
         let peer_id = if session.is_some() { self.new_id() } else { peer_id };
-        let peer = Arc::new(Peer::new(peer_id, client_id, version, stream, Arc::clone(inbox), Arc::clone(&self.feeder), state));
+        let peer = Arc::new(Peer::new(
+            peer_id,
+            client_id,
+            version,
+            stream,
+            Arc::clone(inbox),
+            Arc::clone(&self.feeder),
+            state,
+        ));
         let keep_alive = self.keep_alive(connect);
         let mut bytes = Vec::new();
         let connack = self.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
@@ -191,12 +228,17 @@ impl Broker {
             let mut state = peer.lock();
             state.packet(&bytes);
             state.lagging = session.is_some();
-            state.replays.extend(taken.replays.into_iter().map(|(filter, options, after)| {
-                Replay::new(filter, options, after, true)
-            }));
+            state.replays.extend(
+                taken.replays.into_iter().map(|(filter, options, after)| Replay::new(filter, options, after, true)),
+            );
             peer.schedule(&mut state);
         }
         stats::add(|s| &s.connections, 1);
+        tracing::info!(
+            client = %escape(&peer.client_id), address = %door.address, listener = %door.listener,
+            version = version as u8, clean = connect.clean_start, present = taken.present,
+            keep_alive = connect.keep_alive, expiry = self.expiry(connect), "connected"
+        );
         claim.connect(&peer);
         taken.subscriber.connected(Arc::clone(&peer));
         if session.is_some() {

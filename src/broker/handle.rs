@@ -25,11 +25,8 @@ impl Handle {
         let mut ops = Vec::new();
         let outcome = self.broker.publish_message(&Arc::new(message), &mut ops, now);
         super::turn::flush();
-        let position = if ops.is_empty() {
-            self.broker.store.submitted()
-        } else {
-            self.broker.store.submit(&mut ops, None)
-        };
+        let position =
+            if ops.is_empty() { self.broker.store.submitted() } else { self.broker.store.submit(&mut ops, None) };
         if retained || outcome == Outcome::Matched {
             self.broker.store.wait(position).await;
         }

@@ -135,9 +135,11 @@ impl Broker {
     /// The subscriber of a persistent session; made if there is none yet.
     pub(crate) fn add_session(&self, shard: ShardId, session: SessionId, client_id: &Arc<str>) -> Arc<Subscriber> {
         let mut sessions = self.sessions[usize::from(shard.0)].lock();
-        Arc::clone(sessions.entry(session).or_insert_with(|| {
-            Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), Some((shard, session))))
-        }))
+        Arc::clone(
+            sessions.entry(session).or_insert_with(|| {
+                Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), Some((shard, session))))
+            }),
+        )
     }
 
     /// The subscriber of a persistent session.

@@ -52,11 +52,9 @@ impl Connection {
             Packet::Connect(_) => Err(protocol("a second CONNECT [MQTT-3.1.0-2]")),
             Packet::Auth(_) => Err(protocol("AUTH without enhanced authentication")),
             Packet::PingReq => self.immediately(Pending::Packet(Box::new([0xd0, 0]))),
-            Packet::Publish(_)
-            | Packet::ConnAck(_)
-            | Packet::SubAck(_)
-            | Packet::UnsubAck(_)
-            | Packet::PingResp => Err(protocol("a packet that only a server may send")),
+            Packet::Publish(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                Err(protocol("a packet that only a server may send"))
+            }
         }
     }
 
@@ -175,11 +173,7 @@ impl Connection {
             broker.deliver(&source, &route, &mut self.ops, now)
         };
         self.scratch = scratch;
-        Ok(if publish.retain && outcome == Outcome::NoSubscribers {
-            ReasonCode::Success
-        } else {
-            outcome.reason()
-        })
+        Ok(if publish.retain && outcome == Outcome::NoSubscribers { ReasonCode::Success } else { outcome.reason() })
     }
 
     /// A new QoS 2 message was accepted or refused: PUBREC, when it and its packet identifier are durable.
@@ -206,13 +200,7 @@ impl Connection {
         self.acknowledge(PacketType::PubComp, packet_id, reason, false)
     }
 
-    fn acknowledge(
-        &mut self,
-        kind: PacketType,
-        packet_id: u16,
-        reason: ReasonCode,
-        durable: bool,
-    ) -> Result<(), End> {
+    fn acknowledge(&mut self, kind: PacketType, packet_id: u16, reason: ReasonCode, durable: bool) -> Result<(), End> {
         self.acks.push(Ack { durable, pending: Pending::Ack { kind, packet_id, reason } });
         Ok(())
     }
@@ -308,11 +296,8 @@ impl Connection {
             }
             _ => {
                 let sequences = vec![sequence];
-                let op = if received {
-                    Op::Received { session, sequences }
-                } else {
-                    Op::Acknowledge { session, sequences }
-                };
+                let op =
+                    if received { Op::Received { session, sequences } } else { Op::Acknowledge { session, sequences } };
                 self.ops.push((durable.shard, op));
             }
         }

@@ -202,8 +202,7 @@ impl Broker {
         if others.is_empty() {
             return false;
         }
-        let group =
-            GroupPlan { share: Arc::clone(&group.share), members: others, turn: Arc::clone(&group.turn) };
+        let group = GroupPlan { share: Arc::clone(&group.share), members: others, turn: Arc::clone(&group.turn) };
         let mut source = Source::of_message(message, now);
         source.qos = qos;
         let mut durable = Durable::default();

@@ -46,12 +46,7 @@ pub(crate) enum Step {
 
 impl Replay {
     /// A replay of `filter` (not a shared one) from `after` on. `durable`: for a persistent session.
-    pub(crate) fn new(
-        filter: Arc<str>,
-        options: SubscriptionOptions,
-        after: Option<Arc<str>>,
-        durable: bool,
-    ) -> Self {
+    pub(crate) fn new(filter: Arc<str>, options: SubscriptionOptions, after: Option<Arc<str>>, durable: bool) -> Self {
         Self { filter, options, after, shard: 0, position: Position(0), ceilings: Vec::new(), durable }
     }
 

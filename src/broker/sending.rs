@@ -75,7 +75,11 @@ pub(crate) enum Overflow {
 
 /// An acknowledgement that waits until what it says is durable.
 pub(crate) enum Pending {
-    Ack { kind: PacketType, packet_id: u16, reason: ReasonCode },
+    Ack {
+        kind: PacketType,
+        packet_id: u16,
+        reason: ReasonCode,
+    },
     /// A whole packet: SUBACK, UNSUBACK.
     Packet(Box<[u8]>),
 }

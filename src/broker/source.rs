@@ -58,10 +58,6 @@ impl<'a> Source<'a> {
         self.topic
     }
 
-    pub(crate) fn payload(&self) -> &'a [u8] {
-        self.payload
-    }
-
     /// The message as it is kept.
     pub(crate) fn message(&self) -> &Arc<Message> {
         self.message.get_or_init(|| {

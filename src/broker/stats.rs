@@ -11,7 +11,7 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// One thread's counters; also the shape of their sums (see [`Totals`]).
         #[derive(Debug, Default)]
-        pub struct Stats { $($(#[$doc])* pub $name: AtomicU64,)* }
+        pub(crate) struct Stats { $($(#[$doc])* pub(crate) $name: AtomicU64,)* }
 
         /// The sums of all threads' counters at one time.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(crate) fn add(counter: impl Fn(&Stats) -> &AtomicU64, amount: u64) {
 
 /// The counters of all threads that take part.
 #[derive(Debug, Default)]
-pub struct Board(parking_lot::Mutex<Vec<Arc<Stats>>>);
+pub(crate) struct Board(parking_lot::Mutex<Vec<Arc<Stats>>>);
 
 impl Board {
     /// New counters for one more thread.
@@ -91,8 +91,7 @@ impl Board {
     }
 
     /// The sums.
-    #[must_use]
-    pub fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         self.0.lock().iter().for_each(|stats| totals.add(stats));
         totals

@@ -6,10 +6,10 @@
 use super::connection::{Ack, Connection, End};
 use super::replay::Replay;
 use super::sending::Pending;
+use nightjar_mqtt::property::AckProperties;
 use nightjar_mqtt::{
     Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe, encode, topic,
 };
-use nightjar_mqtt::property::AckProperties;
 use nightjar_shard::{Op, Subscription};
 use std::sync::Arc;
 

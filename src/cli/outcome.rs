@@ -1,6 +1,7 @@
 //! How a command can fail, as the process's exit code.
 
 use crate::config::Mistakes;
+use crate::node;
 use crate::store::StoreError;
 
 /// Why a command ended without having done its work.
@@ -47,6 +48,15 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Locked { .. } => Self::Locked(error.into()),
             error if error.is_damage() => Self::Damaged(error.into()),
+            error => Self::Other(error.into()),
+        }
+    }
+}
+
+impl From<node::Error> for Failure {
+    fn from(error: node::Error) -> Self {
+        match error {
+            node::Error::Store(error) => error.into(),
             error => Self::Other(error.into()),
         }
     }

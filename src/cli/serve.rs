@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::config::{Config, Durability, Sources};
+use crate::node;
 use crate::telemetry;
 use tracing::{info, warn};
 
@@ -10,7 +11,7 @@ pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
     let loaded = Config::load(sources)?;
     let _log = telemetry::setup(&loaded.config.log).map_err(|error| Failure::Other(error.into()))?;
     announce(sources, &loaded.config);
-    run(loaded.config)
+    Ok(node::run(&loaded.config)?)
 }
 
 /// What is about to run, so that nobody has to guess whether the file was read or whom a listener lets in.
@@ -27,9 +28,4 @@ fn announce(sources: &Sources, config: &Config) {
     for listener in &config.listeners {
         info!(name = %listener.name, address = %listener.address, transport = "tcp", anonymous = listener.anonymous, "listener");
     }
-}
-
-fn run(config: Config) -> Result<(), Failure> {
-    drop(config);
-    Err(Failure::Other("this build has no broker in it".into()))
 }

@@ -36,6 +36,17 @@ pub fn bind(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<T
     TcpListener::from_std(socket.into())
 }
 
+/// Fails if anybody listens on `address` already. Where ports are shared the system would let a second process in, and
+/// each would get a part of the clients without a word: so this is asked once, before the first `bind` that shares.
+pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())
+}
+
 /// Lets the kernel find out that the peer is gone, for clients that asked for no keep alive of MQTT's own.
 pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
     let settings = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
@@ -64,6 +75,18 @@ mod tests {
         let address = first.local_addr().unwrap();
         assert!(bind(address, false, 16).is_err());
         bind(address, true, 16).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_is_free_only_while_nobody_listens_on_it() {
+        let listener = bind(([127, 0, 0, 1], 0).into(), true, 16).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(ensure_free(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        // Not even what is left of an earlier connection stands in the way.
+        let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        drop((ours, listener));
+        drop(theirs);
+        ensure_free(address).unwrap();
     }
 
     #[tokio::test]

@@ -66,8 +66,7 @@ impl Node {
     fn start(config: &Config) -> Result<Self, Error> {
         let clock = Clock::machine();
         let opened = Store::open(store_config(config))?;
-        let broker =
-            Broker::new(opened.store().clone(), clock, Limits::new(config), Arc::new(Alone), Arc::new(Alone));
+        let broker = Broker::new(opened.store().clone(), clock, Limits::new(config), Arc::new(Alone), Arc::new(Alone));
         let store = opened.start(broker.sink())?;
         Builder::new_current_thread().enable_all().build()?.block_on(broker.detach_all());
         let feeder = {
