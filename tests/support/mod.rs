@@ -4,7 +4,7 @@
 //! cannot hide on both sides at once.
 
 // Each suite includes this folder as a module of its own and uses a part of it.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::unwrap_used)]
 
 pub mod broker;
 pub mod client;

@@ -4,6 +4,8 @@
 use super::wire::{PUBACK, PUBCOMP, PUBREC, PUBREL, Packet, Publish};
 use super::{Client, Connect, PATIENCE, Read, ms, secs};
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A message that is not yet wholly acknowledged.
@@ -39,6 +41,22 @@ pub struct Publisher {
     pub connects: u64,
     /// Refused messages (reason codes from 0x80).
     pub refused: u64,
+    /// Rests this long after each round of reading acknowledgements.
+    pub pause: Duration,
+    /// Leaves its connections open when it has enough, so that the next one is a takeover.
+    pub takeover: bool,
+    held: Option<Client>,
+    /// What others may watch while this publisher is busy in a thread.
+    pub marks: Arc<Marks>,
+}
+
+/// How far a publisher is.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// The highest sequence number that was acknowledged.
+    pub acked: AtomicU64,
+    /// The highest that was ever sent.
+    pub attempted: AtomicU64,
 }
 
 impl Publisher {
@@ -59,7 +77,21 @@ impl Publisher {
             session_losses: 0,
             connects: 0,
             refused: 0,
+            pause: Duration::ZERO,
+            takeover: false,
+            held: None,
+            marks: Arc::default(),
         }
+    }
+
+    /// Its name, which is in every payload.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The QoS that it publishes at.
+    pub fn qos(&self) -> u8 {
+        self.qos
     }
 
     /// Connects, resumes what is unacknowledged, publishes until the connection ends or `enough` says so.
@@ -69,6 +101,7 @@ impl Publisher {
         while !enough(self) {
             while self.inflight.len() < self.window {
                 self.attempted += 1;
+                self.marks.attempted.store(self.attempted, Ordering::SeqCst);
                 let next = Inflight { id: self.fresh_id(), seq: self.attempted, received: false };
                 let bytes = self.message(&next).encode(client.version());
                 self.inflight.push_back(next);
@@ -79,8 +112,13 @@ impl Publisher {
             if !self.take(&mut client, ms(20)) {
                 return true;
             }
+            std::thread::sleep(self.pause);
         }
-        client.fin();
+        if self.takeover {
+            self.held = Some(client);
+        } else {
+            client.fin();
+        }
         true
     }
 
@@ -98,6 +136,7 @@ impl Publisher {
 
     fn open(&mut self, port: u16) -> Option<Client> {
         let mut client = self.connect.clone().manual().try_open(port, secs(5))?;
+        self.held = None;
         self.connects += 1;
         if self.known && !client.resumed() {
             self.session_losses += 1;
@@ -142,11 +181,11 @@ impl Publisher {
         }
         if kind == PUBREC && !self.inflight[at].received {
             self.inflight[at].received = true;
-            self.acked.push(self.inflight[at].seq);
+            self.note_acked(self.inflight[at].seq);
         }
         match kind {
             PUBACK => {
-                self.acked.push(self.inflight[at].seq);
+                self.note_acked(self.inflight[at].seq);
                 self.inflight.remove(at);
             }
             PUBREC => client.ack(PUBREL, id),
@@ -155,6 +194,11 @@ impl Publisher {
             }
             _ => panic!("{}: acknowledgement of type {kind}", self.name),
         }
+    }
+
+    fn note_acked(&mut self, seq: u64) {
+        self.acked.push(seq);
+        self.marks.acked.fetch_max(seq, Ordering::SeqCst);
     }
 
     fn message(&self, m: &Inflight) -> Publish {
@@ -203,6 +247,9 @@ pub struct Subscriber {
     pub qos: u8,
     /// Waits this long before each acknowledgement.
     pub pace: Duration,
+    /// Leaves its connections open when it has enough, so that the next one is a takeover.
+    pub takeover: bool,
+    held: Option<Client>,
     unreleased: BTreeSet<u16>,
     subscribed: bool,
     /// All that the application was given, in order.
@@ -222,6 +269,8 @@ impl Subscriber {
             filters: filters.iter().map(|f| (*f).into()).collect(),
             qos,
             pace: Duration::ZERO,
+            takeover: false,
+            held: None,
             unreleased: BTreeSet::new(),
             subscribed: false,
             delivered: Vec::new(),
@@ -233,6 +282,7 @@ impl Subscriber {
     /// Connects; subscribes the first time.
     pub fn open(&mut self, port: u16, limit: Duration) -> Option<Client> {
         let mut client = self.connect.clone().manual().try_open(port, limit)?;
+        self.held = None;
         self.connects += 1;
         if self.subscribed && !client.resumed() {
             self.session_losses += 1;
@@ -260,7 +310,11 @@ impl Subscriber {
                 Read::Timeout => {}
             }
         }
-        client.fin();
+        if self.takeover {
+            self.held = Some(client);
+        } else {
+            client.fin();
+        }
         true
     }
 
