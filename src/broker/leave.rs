@@ -44,7 +44,7 @@ impl Connection {
             self.broker.redistribute(&message.message, message.qos, share, self.subscriber.id, &mut ops, now);
         }
         if let Some(durable) = self.durable {
-            self.detach(durable, end, &mut ops, now);
+            self.detach(durable, end, sent, &mut ops, now);
         }
         if !ops.is_empty() {
             self.broker.store.submit(&mut ops, None);
@@ -54,7 +54,7 @@ impl Connection {
     }
 
     /// Detaches the session; the will goes with it: dropped, published now, or left to its delay.
-    fn detach(&mut self, durable: Durable, end: &End, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
+    fn detach(&mut self, durable: Durable, end: &End, sent: u64, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
         let mut discard_will = matches!(end, End::Disconnected);
         if let Some(will) = self.will.take()
             && self.publishes_now(&will, end)
@@ -63,11 +63,7 @@ impl Connection {
             discard_will = true;
         }
         let Durable { shard, session, epoch, .. } = durable;
-        ops.push((shard, Op::Detach { session, epoch, expiry: Some(self.expiry), discard_will, now }));
-    }
-
-    fn sent(&self) -> u64 {
-        self.subscriber.sent()
+        ops.push((shard, Op::Detach { session, epoch, expiry: Some(self.expiry), discard_will, sent, now }));
     }
 
     /// Whether the will is published with the end of the connection [MQTT-3.1.2-8].
@@ -83,6 +79,13 @@ impl Connection {
 }
 
 impl Broker {
+    /// The first sequence of a session's queue that was certainly never sent. A crash did not leave behind what was
+    /// sent: what fits a window may have been.
+    pub(crate) fn may_be_sent(&self, session: &nightjar_shard::Session) -> u64 {
+        let window = if session.attached() { u64::from(self.limits.max_inflight) } else { 0 };
+        session.sent().max(session.next_sequence().min(session.head() + window))
+    }
+
     /// What follows from a crash or a stop: connections that are no more are detached, their wills become due.
     /// Called once, before anything listens.
     pub async fn detach_all(&self) {
@@ -91,9 +94,9 @@ impl Broker {
             let shard = ShardId(shard);
             let now = self.clock.now();
             let detach = |session: &nightjar_shard::Session| {
-                let sent = session.next_sequence().min(session.head() + u64::from(self.limits.max_inflight));
+                let sent = self.may_be_sent(session);
                 let (session, epoch) = (session.id(), session.epoch());
-                (shard, Op::Detach { session, epoch, expiry: None, discard_will: false, now })
+                (shard, Op::Detach { session, epoch, expiry: None, discard_will: false, sent, now })
             };
             let attached = |session: &&nightjar_shard::Session| session.attached();
             let mut ops: Vec<_> = self.store.lock(shard).sessions().filter(attached).map(detach).collect();

@@ -122,9 +122,7 @@ impl Broker {
             let store = self.store.lock(shard);
             for session in store.sessions() {
                 let subscriber = self.add_session(shard, session.id(), session.client_id());
-                // The crash did not leave behind what was sent: what fits a window may have been.
-                let window = u64::from(self.limits.max_inflight);
-                subscriber.note_sent(session.next_sequence().min(session.head() + window));
+                subscriber.note_sent(self.may_be_sent(session));
                 for (filter, subscribed) in session.subscriptions() {
                     self.add_route(&subscriber, filter, subscribed.options);
                 }

@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 const PREFIX: &str = "NIGHTJAR_";
 /// Names the config file, as `--config` does.
 const CONFIG_FILE: &str = "NIGHTJAR_CONFIG";
-/// Variables of the test suites, which a broker started by them inherits.
-const TESTS: [&str; 3] = ["NIGHTJAR_TEST_", "NIGHTJAR_CRASH_", "NIGHTJAR_SKIP_"];
 
 /// Where a configuration comes from. The default is none of them: the built-in one.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +80,7 @@ fn environment(variables: &[(OsString, OsString)], gathered: &mut Gathered) {
     let mut ours = Map::new();
     for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if name == CONFIG_FILE || TESTS.iter().any(|prefix| name.starts_with(prefix)) || is_service_link(name) {
+        if name == CONFIG_FILE || is_no_setting(name) {
             continue;
         }
         match value.to_str() {
@@ -101,6 +99,15 @@ fn environment(variables: &[(OsString, OsString)], gathered: &mut Gathered) {
         let name = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
         gathered.values.insert(key, (Found::Bare(text), Origin::Environment(name)));
     }
+}
+
+/// Every setting's variable has `__` between section and key. One without is somebody else's, unless it begins as a
+/// section does: then the second underscore was forgotten.
+fn is_no_setting(name: &str) -> bool {
+    const SECTIONS: [&str; 8] = ["NODE", "LISTENERS", "STORE", "SESSION", "MQTT", "LIMITS", "SYS", "LOG"];
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    let is_typo = || SECTIONS.iter().any(|of| rest.strip_prefix(of).is_some_and(|key| key.starts_with('_')));
+    !name.contains("__") && (is_service_link(name) || !is_typo())
 }
 
 /// Kubernetes gives every container variables about each service, named after it: with a service `nightjar` there are
@@ -251,8 +258,11 @@ mod tests {
         {
             assert!(is_service_link(name), "{name}");
         }
-        for name in ["NIGHTJAR_DATA", "NIGHTJAR_NODE__DATA", "NIGHTJAR_REPORT"] {
-            assert!(!is_service_link(name), "{name}");
+        for name in ["NIGHTJAR_CMD", "NIGHTJAR_CRASH_ROUNDS"] {
+            assert!(is_no_setting(name), "{name}");
+        }
+        for name in ["NIGHTJAR_NODE_DATA", "NIGHTJAR_NODE__DATA", "NIGHTJAR_NOD__DATA"] {
+            assert!(!is_no_setting(name), "{name}");
         }
     }
 }

@@ -6,7 +6,7 @@
 use crate::broker::{Alone, Broker, Limits, ListenerSettings};
 use crate::config::{self, Config};
 use crate::env::clock::Clock;
-use crate::env::net::TcpListener;
+use crate::env::net::{TcpListener, ensure_free};
 use crate::env::{signal, task};
 use crate::store::{Durability, Store, StoreConfig, StoreError};
 use std::net::SocketAddr;
@@ -66,6 +66,10 @@ impl Node {
     fn start(config: &Config) -> Result<Self, Error> {
         let clock = Clock::machine();
         let opened = Store::open(store_config(config))?;
+        for listener in &config.listeners {
+            // Loop threads share each address, which would let a second process share it too.
+            ensure_free(listener.address).map_err(|source| listen_error(listener, source))?;
+        }
         let broker = Broker::new(opened.store().clone(), clock, Limits::new(config), Arc::new(Alone), Arc::new(Alone));
         let store = opened.start(broker.sink())?;
         Builder::new_current_thread().enable_all().build()?.block_on(broker.detach_all());
@@ -153,6 +157,10 @@ fn wait_until_listening(started: &Receiver<Result<(), Error>>, threads: usize) -
         started.recv().map_err(|_| std::io::Error::other("a loop thread ended before it listened"))??;
     }
     Ok(())
+}
+
+fn listen_error(listener: &config::Listener, source: std::io::Error) -> Error {
+    Error::Listen { name: listener.name.as_str().into(), address: listener.address, source }
 }
 
 fn listener_settings(listener: &config::Listener, config: &Config) -> ListenerSettings {

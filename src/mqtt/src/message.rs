@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An application message: topic, forwarded v5 properties and payload in one allocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Message {
     topic_length: u16,
     properties_length: u32,
@@ -17,6 +18,32 @@ pub struct Message {
     pub expires: Option<Wall>,
     #[serde(with = "serde_bytes")]
     body: Box<[u8]>,
+}
+
+/// A message as it was written, before its lengths are checked against its body.
+#[derive(Deserialize)]
+struct Stored {
+    topic_length: u16,
+    properties_length: u32,
+    qos: QoS,
+    retain: bool,
+    expires: Option<Wall>,
+    #[serde(with = "serde_bytes")]
+    body: Box<[u8]>,
+}
+
+impl TryFrom<Stored> for Message {
+    type Error = &'static str;
+
+    fn try_from(stored: Stored) -> Result<Self, Self::Error> {
+        let Stored { topic_length, properties_length, qos, retain, expires, body } = stored;
+        let topic = body.get(..usize::from(topic_length)).ok_or("the topic is longer than the message")?;
+        std::str::from_utf8(topic).map_err(|_| "the topic is not UTF-8")?;
+        if body.len() < usize::from(topic_length) + properties_length as usize {
+            return Err("the properties are longer than the message");
+        }
+        Ok(Self { topic_length, properties_length, qos, retain, expires, body })
+    }
 }
 
 impl Message {

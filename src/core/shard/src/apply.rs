@@ -45,7 +45,8 @@ impl Shard {
                 let attachment = Attachment { user, expiry, epoch, will, limits };
                 self.attach(client_id, clean_start, attachment, now, effects);
             }
-            Op::Detach { session, epoch, expiry, discard_will, now } => {
+            Op::Detach { session, epoch, expiry, discard_will, sent, now } => {
+                self.note_sent(session, epoch, sent);
                 self.detach(session, epoch, expiry, discard_will, now, effects);
             }
             Op::End { session } => self.end(session, effects),
@@ -110,6 +111,7 @@ impl Shard {
             expires: None,
             will,
             will_due: None,
+            sent: 0,
             limits,
             subscriptions: BTreeMap::new(),
             queue: Queue::new(),
@@ -120,6 +122,12 @@ impl Shard {
         self.sessions.insert(id, session);
         self.by_client.insert(client_id.clone(), id);
         effects.push(Effect::Attached { session: id, client_id, epoch, present: false });
+    }
+
+    fn note_sent(&mut self, id: SessionId, epoch: u64, sent: u64) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.attached && session.epoch == epoch) {
+            session.sent = session.sent.max(sent);
+        }
     }
 
     fn detach(

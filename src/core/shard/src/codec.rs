@@ -39,6 +39,7 @@ pub(crate) struct IdentityV1 {
     pub(crate) expires: Option<Wall>,
     pub(crate) will: Option<Will>,
     pub(crate) will_due: Option<Wall>,
+    pub(crate) sent: u64,
     pub(crate) limits: QueueLimits,
 }
 

@@ -182,6 +182,7 @@ fn freeze_identity(shard: ShardId, session: &mut Session, changes: &mut Vec<Chan
         attached: session.attached,
         expiry: session.expiry,
         expires: session.expires,
+        sent: session.sent,
         will: session.will.as_deref().cloned(),
         will_due: session.will_due,
         limits: session.limits,

@@ -126,6 +126,7 @@ impl Loader {
             attached: identity.attached,
             expiry: identity.expiry,
             expires: identity.expires,
+            sent: identity.sent,
             will: identity.will.map(Box::new),
             will_due: identity.will_due,
             limits: identity.limits,

@@ -44,6 +44,9 @@ pub enum Op {
         expiry: Option<u32>,
         /// Whether the will is not to be sent (normal DISCONNECT, or published in the same submission).
         discard_will: bool,
+        /// The first sequence of the queue that was never sent: what lies before carries DUP if it is sent again
+        /// [MQTT-3.3.1-1].
+        sent: u64,
         /// When.
         now: Wall,
     },

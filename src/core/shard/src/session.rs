@@ -54,6 +54,7 @@ pub struct Session {
     pub(crate) expires: Option<Wall>,
     pub(crate) will: Option<Box<Will>>,
     pub(crate) will_due: Option<Wall>,
+    pub(crate) sent: u64,
     pub(crate) limits: QueueLimits,
     pub(crate) subscriptions: BTreeMap<Arc<str>, Subscribed>,
     pub(crate) queue: Queue,
@@ -136,6 +137,12 @@ impl Session {
     #[must_use]
     pub fn will_due(&self) -> Option<Wall> {
         self.will_due
+    }
+
+    /// The first sequence that no connection of the past was sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The bounds of its queue.

@@ -145,6 +145,7 @@ impl Bench {
         assert_eq!(session.attached(), model.attached);
         assert_eq!(session.expiry(), model.expiry);
         assert_eq!(session.expires(), model.expires);
+        assert_eq!(session.sent(), model.sent);
         assert_eq!(session.will(), model.will.as_ref());
         assert_eq!(session.will_due(), model.will_due);
         assert_eq!(session.limits(), &model.limits);

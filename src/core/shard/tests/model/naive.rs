@@ -24,6 +24,7 @@ pub struct NaiveSession {
     pub expires: Option<Wall>,
     pub will: Option<Will>,
     pub will_due: Option<Wall>,
+    pub sent: u64,
     pub limits: QueueLimits,
     /// Filter to replay state.
     pub subscriptions: BTreeMap<Arc<str>, Option<Option<Arc<str>>>>,
@@ -91,6 +92,7 @@ impl Naive {
                     expires: None,
                     will,
                     will_due: None,
+                    sent: 0,
                     limits,
                     subscriptions: BTreeMap::new(),
                     next: 1,
@@ -100,12 +102,13 @@ impl Naive {
                 };
                 self.sessions.insert(self.last_session, session);
             }
-            Op::Detach { session: id, epoch, expiry, discard_will, now } => {
+            Op::Detach { session: id, epoch, expiry, discard_will, sent, now } => {
                 let Some(session) = self.sessions.get_mut(&id.0) else { return };
                 if !session.attached || session.epoch != epoch {
                     return;
                 }
                 session.attached = false;
+                session.sent = session.sent.max(sent);
                 session.expiry = expiry.unwrap_or(session.expiry);
                 if discard_will {
                     session.will = None;

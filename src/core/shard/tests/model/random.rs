@@ -98,6 +98,7 @@ pub fn op(dice: &mut Dice, state: &Naive, now: Wall) -> Op {
             epoch: epoch + u64::from(dice.one_in(5)),
             expiry: dice.one_in(4).then(|| dice.roll(20) as u32),
             discard_will: dice.one_in(3),
+            sent: dice.roll(50),
             now,
         },
         3 if dice.one_in(8) => Op::End { session },

@@ -64,7 +64,7 @@ impl Bench {
     }
 
     pub fn detach(&mut self, session: SessionId, epoch: u64, now: u64) -> Vec<Effect> {
-        self.apply(Op::Detach { session, epoch, expiry: None, discard_will: false, now: Wall(now) })
+        self.apply(Op::Detach { session, epoch, expiry: None, discard_will: false, sent: 0, now: Wall(now) })
     }
 
     pub fn enqueue(&mut self, session: SessionId, payload: &[u8]) -> Vec<Effect> {

@@ -81,7 +81,8 @@ fn a_detach_with_another_epoch_does_nothing() {
 fn a_session_without_expiry_and_will_ends_with_its_connection() {
     let mut bench = Bench::new();
     let (session, _) = bench.attach(Attach { expiry: 100, will: will(0), ..Attach::default() });
-    let effects = bench.apply(Op::Detach { session, epoch: 1, expiry: Some(0), discard_will: true, now: Wall(0) });
+    let effects =
+        bench.apply(Op::Detach { session, epoch: 1, expiry: Some(0), discard_will: true, sent: 0, now: Wall(0) });
     assert!(matches!(effects[..], [Effect::Ended { .. }]));
     assert_eq!(bench.shard.session_count(), 0);
 }
