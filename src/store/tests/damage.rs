@@ -122,22 +122,20 @@ fn every_flipped_bit_before_the_last_record_is_refused() {
 #[test]
 fn what_was_cut_off_never_comes_back() {
     let config = || StoreConfig { durability: Durability::Interval(Duration::from_secs(3600)), ..quiet() };
-    let (disk, tables) = fresh(1);
-    let write = |topics: &[&str]| {
-        let store = start(config(), &disk, &tables);
+    // What a killed process leaves that wrote these.
+    let killed = |disk: &SimDisk, tables: &Arc<SimTables>, topics: &[&str]| {
+        let store = start(config(), disk, tables);
         topics.iter().for_each(|topic| done(&store, vec![retain(&store, topic, &[7; 100])]));
-        let end = last_record(&disk);
-        disk.fail_in(1);
+        let image = disk.image();
         store.stop();
-        end
+        (image.clone(), Arc::new(SimTables::new(&image, 0)))
     };
-    let last = write(&["t/1", "t/2", "t/3"]);
+    let (disk, tables) = fresh(1);
+    let (disk, tables) = killed(&disk, &tables, &["t/1", "t/2", "t/3"]);
     // A record that nobody had synced is spoilt; the one behind it, of the same length as all, is not.
+    let last = last_record(&disk);
     disk.damage(&segment::name(1), |content| content[last - 20] ^= 1);
-    disk.power_cut();
-    write(&["t/4"]);
-    disk.damage(&segment::name(1), |_| {});
-    disk.power_cut();
+    let (disk, tables) = killed(&disk, &tables, &["t/4"]);
     let opened = open(config(), &disk, &tables).unwrap();
     let there = ["t/1", "t/2", "t/3", "t/4"].map(|topic| retained(opened.store(), topic).is_some());
     assert_eq!(there, [true, false, false, true]);

@@ -177,6 +177,22 @@ impl SimDisk {
         state.fail_at = u64::MAX;
     }
 
+    /// Another disk with all that was written to this one, as after the end of a process without a power cut.
+    pub(super) fn image(&self) -> Self {
+        let image = Self::new(0);
+        {
+            let (state, mut copy) = (self.0.lock(), image.0.lock());
+            for (name, &inode) in &state.names {
+                let content = state.inodes[inode].content.clone();
+                let at = copy.inodes.len();
+                copy.inodes.push(Inode { durable: content.clone(), content, unsynced: Vec::new() });
+                copy.names.insert(name.clone(), at);
+            }
+            copy.durable_names = copy.names.clone();
+        }
+        image
+    }
+
     /// Changes a file behind everybody's back.
     pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.0.lock();
