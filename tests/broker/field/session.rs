@@ -1,7 +1,7 @@
 //! F13 to F16: resume and takeover.
 
 use crate::support::wire::{self, PUBACK, PUBCOMP, PUBREC, PUBREL};
-use crate::support::{Broker, Connect, Packet, Read, V5, V311, VERSIONS, prop, secs};
+use crate::support::{Broker, Connect, Packet, Read, V5, V311, VERSIONS, ms, prop, secs};
 
 #[test]
 fn f13_the_end_of_the_old_connection_leaves_the_new_one_alone() {
@@ -121,7 +121,7 @@ fn f16_connack_is_always_the_first_packet() {
             p.send_publish(crate::support::Publish::new("t", "live").qos(0));
             let mut a = connect.open(&broker);
             assert!(a.resumed(), "round {round}");
-            if let Read::Packet(Packet::Publish(m)) = a.read_packet(secs(5)) {
+            if let Read::Packet(Packet::Publish(m)) = a.read_packet(ms(50)) {
                 if m.qos > 0 {
                     a.ack(PUBACK, m.id);
                 }
