@@ -16,12 +16,14 @@ use nightjar_shard::Change;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PART_BYTES: usize = 512 << 10;
 /// Between two rounds, whatever asks for them.
 const PAUSE: Duration = Duration::from_millis(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// How often a long pause looks whether the store stops.
+const GLANCE: Duration = Duration::from_millis(25);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Checkpointer {
@@ -61,10 +63,9 @@ impl Checkpointer {
 
     /// Until there is a reason for a round; false when it is the last one.
     fn wait(&self) -> bool {
-        let deadline = Instant::now() + self.core.config.checkpoint_interval;
         let mut signal = self.core.signal.lock();
         while !signal.asked && !signal.stop {
-            if self.core.checkpoint.wait_until(&mut signal, deadline).timed_out() {
+            if self.core.checkpoint.wait_for(&mut signal, self.core.config.checkpoint_interval).timed_out() {
                 break;
             }
         }
@@ -149,9 +150,9 @@ impl Checkpointer {
     /// Puts the changes into the journal.
     fn record(&self, shard: ShardId, index: u64, changes: &[Change]) -> Result<(), GivenUp> {
         let base = self.last[usize::from(shard.0)];
-        let (done, heard) = mpsc::channel();
         let payloads = encode_parts(base, changes, PART_BYTES);
         let parts = payloads.len();
+        let (done, heard) = mpsc::sync_channel(parts);
         {
             let mut queue = self.core.queue.lock();
             if queue.closed {
@@ -186,12 +187,13 @@ impl Checkpointer {
     fn overcome(&self, error: &str, pause: &mut Duration) -> Result<(), GivenUp> {
         Counters::add(&self.core.counters.tables_errors, 1);
         tracing::error!(%error, "the tables failed: opening them again, the journal keeps what they lack");
-        let until = Instant::now() + *pause;
-        while Instant::now() < until {
+        let mut waited = Duration::ZERO;
+        while waited < *pause {
             if self.core.stopping.load(Ordering::Relaxed) || self.core.signal.lock().stop {
                 return Err(GivenUp);
             }
-            std::thread::sleep(FIRST_RETRY / 4);
+            std::thread::sleep(GLANCE);
+            waited += GLANCE;
         }
         *pause = (*pause * 2).min(LAST_RETRY);
         if let Err(error) = self.core.engine.revive() {

@@ -1,5 +1,6 @@
 //! What an operator may choose about the store.
 
+use crate::env::clock::Clock;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct StoreConfig {
     pub free_space_floor: u64,
     /// A file of this size is given up when the disk is full, so that acknowledgements and deletes can go on.
     pub reserve_bytes: u64,
+    /// What intervals are measured by.
+    pub clock: Clock,
     /// Called when a write or sync failed, or the store panicked. The default logs and exits with code 70.
     pub fatal: Fatal,
 }
@@ -64,6 +67,7 @@ impl StoreConfig {
             pending_bytes: 16 << 20,
             free_space_floor: 256 << 20,
             reserve_bytes: 16 << 20,
+            clock: Clock::machine(),
             fatal: Arc::new(|reason| {
                 tracing::error!(reason, "the store can no longer keep its promise: stopping");
                 std::process::exit(70);

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 
 /// Ops that become durable together.
@@ -29,7 +29,7 @@ pub(crate) struct PartJob {
     pub(crate) index: u64,
     pub(crate) payload: Vec<u8>,
     /// Told when the part is on disk; dropped unheard when it never will be.
-    pub(crate) done: Sender<()>,
+    pub(crate) done: SyncSender<()>,
 }
 
 /// What waits for the journal's thread.

@@ -1,8 +1,9 @@
 //! How the store is doing.
 
+use crate::env::clock::Clock;
+use nightjar_base::Tick;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Whether acknowledgements can be given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +14,8 @@ pub enum Health {
     Stalled {
         /// What the system said.
         why: String,
-        /// Since when.
-        since: Instant,
+        /// Since when, by the store's clock.
+        since: Tick,
     },
     /// Never again in this process.
     Failed {
@@ -34,8 +35,8 @@ pub struct Stats {
     pub ops: u64,
     /// Bytes written to the journal.
     pub bytes: u64,
-    /// How long the last write and sync took, in microseconds.
-    pub last_sync_micros: u64,
+    /// How long the last write and sync took, in milliseconds.
+    pub last_sync_millis: u64,
     /// Checkpoints of a shard that were completed.
     pub checkpoints: u64,
     /// Rows that checkpoints wrote or removed.
@@ -59,7 +60,7 @@ pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
     pub(crate) ops: AtomicU64,
     pub(crate) bytes: AtomicU64,
-    pub(crate) last_sync_micros: AtomicU64,
+    pub(crate) last_sync_millis: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) rows: AtomicU64,
     pub(crate) tables_errors: AtomicU64,
@@ -78,7 +79,7 @@ impl Counters {
             batches: get(&self.batches),
             ops: get(&self.ops),
             bytes: get(&self.bytes),
-            last_sync_micros: get(&self.last_sync_micros),
+            last_sync_millis: get(&self.last_sync_millis),
             checkpoints: get(&self.checkpoints),
             rows: get(&self.rows),
             tables_errors: get(&self.tables_errors),
@@ -110,19 +111,22 @@ impl HealthCell {
     }
 
     /// Notes that the disk is full; logs it the first time.
-    pub(crate) fn stall(&self, why: String) {
+    pub(crate) fn stall(&self, why: String, since: Tick) {
         let mut state = self.state.lock();
         if *state == Health::Writable {
             tracing::error!(%why, "the journal cannot be written: nothing is acknowledged until it can");
-            *state = Health::Stalled { why, since: Instant::now() };
+            *state = Health::Stalled { why, since };
             self.writable.store(false, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn recover(&self) {
+    pub(crate) fn recover(&self, clock: &Clock) {
+        if self.is_writable() {
+            return;
+        }
         let mut state = self.state.lock();
         if let Health::Stalled { since, .. } = &*state {
-            tracing::warn!(seconds = since.elapsed().as_secs(), "the journal can be written again");
+            tracing::warn!(millis = clock.tick().since(*since), "the journal can be written again");
             *state = Health::Writable;
             self.writable.store(true, Ordering::Relaxed);
         }

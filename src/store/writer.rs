@@ -10,13 +10,13 @@ use super::journal::{AppendError, Journal};
 use super::record::{Kind, RecordBuilder};
 use super::stats::Counters;
 use super::{Sink, Waiter};
-use nightjar_base::{Position, ShardId};
+use nightjar_base::{Position, ShardId, Tick};
 use nightjar_shard::{Effect, Op};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A record is closed when it holds about this much; a submission is never split.
 const RECORD_BYTES: usize = 1 << 20;
@@ -40,7 +40,7 @@ pub(crate) struct Writer {
     waiters: Vec<(Arc<dyn Waiter>, Position)>,
     effects: Vec<Effect>,
     position: u64,
-    last_sync: Instant,
+    last_sync: Tick,
 }
 
 /// What was taken from the queue and is not yet written.
@@ -77,7 +77,7 @@ impl Writer {
             waiters: Vec::new(),
             effects: Vec::new(),
             position: 0,
-            last_sync: Instant::now(),
+            last_sync: core.config.clock.tick(),
             core,
         }
     }
@@ -157,7 +157,7 @@ impl Writer {
         self.core.pending.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(part) = part {
             // The checkpoint's thread may have given up waiting.
-            let _ = part.done.send(());
+            let _ = part.done.try_send(());
         }
         for (waiter, position) in self.waiters.drain(..) {
             waiter.durable(position);
@@ -217,7 +217,7 @@ impl Writer {
     /// Appends the record, waiting for space if the disk is full, and syncs it if that is promised.
     fn write(&mut self, must_sync: bool) -> Result<(), Stop> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        let begun = Instant::now();
+        let begun = self.core.config.clock.tick();
         let mut small = false;
         loop {
             match journal.append(&mut self.builder, &self.touched, small) {
@@ -225,7 +225,7 @@ impl Writer {
                 Err(AppendError::Broken(error)) => return Err(broken(&error)),
                 Err(AppendError::Full(error)) => {
                     if !self.core.spares.give_up() {
-                        self.core.health.stall(error.to_string());
+                        self.core.health.stall(error.to_string(), self.core.config.clock.tick());
                         if self.core.stopping.load(Ordering::Relaxed) {
                             return Err(Stop::Asked);
                         }
@@ -235,13 +235,13 @@ impl Writer {
                 }
             }
         }
-        self.core.health.recover();
+        self.core.health.recover(&self.core.config.clock);
         Counters::add(&self.core.counters.bytes, self.builder.len() as u64);
         self.core.journal_bytes.store(self.core.shelf.bytes(), Ordering::Relaxed);
         if must_sync || self.core.config.durability == Durability::Sync {
             self.sync()?;
-            let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.core.counters.last_sync_micros.store(took, Ordering::Relaxed);
+            let took = self.core.config.clock.tick().since(begun);
+            self.core.counters.last_sync_millis.store(took, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Writer {
                 AppendError::Full(error) | AppendError::Broken(error) => broken(&error),
             })?;
             Counters::add(&self.core.counters.syncs, 1);
-            self.last_sync = Instant::now();
+            self.last_sync = self.core.config.clock.tick();
         }
         Ok(())
     }
@@ -263,7 +263,10 @@ impl Writer {
     fn until_sync(&self) -> Option<Duration> {
         let Durability::Interval(interval) = self.core.config.durability else { return None };
         let journal = self.journal.as_ref()?;
-        (!journal.is_synced()).then(|| interval.saturating_sub(self.last_sync.elapsed()))
+        (!journal.is_synced()).then(|| {
+            let passed = self.core.config.clock.tick().since(self.last_sync);
+            interval.saturating_sub(Duration::from_millis(passed))
+        })
     }
 
     fn sync_in_time(&mut self) -> Result<(), Stop> {
