@@ -27,7 +27,8 @@ fn one_packet_may_not_take_for_ever() {
         let mut slow = broker.client(version, "slow");
         slow.send_hex("30640001");
         let start = Instant::now();
-        slow.expect_cut(&[0x81, 0x82, 0x83, 0x8d, 0x80]);
+        // Maximum connect time is the nearest that the standard has.
+        slow.expect_cut(&[0xa0, 0x8d]);
         assert!(start.elapsed() > ms(700) && start.elapsed() < secs(4), "{:?}", start.elapsed());
     }
 }
@@ -128,8 +129,10 @@ fn a_client_that_does_not_read_costs_bounded_memory_and_slows_nobody() {
     let grown = broker.resident_kib().saturating_sub(before);
     assert!(grown < 200 * 1024, "150 MB went past two deaf clients; memory grew by {grown} KiB");
     assert!(worst < secs(1), "a publish took {worst:?}");
-    // They come to an end, whether by the write timeout or because they are too far behind.
-    deaf.expect_closed_within(secs(20));
+    // They come to an end, whether by the write timeout or because they are too far behind. Reading would help them.
+    broker.wait_log(&["\"deaf\"", "disconnected"]);
+    broker.wait_log(&["\"deaf1\"", "disconnected"]);
+    reads.ping();
 }
 
 #[test]

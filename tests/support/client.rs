@@ -229,6 +229,19 @@ impl Client {
         }
     }
 
+    /// Reads until the broker closes, and gives the bytes as they are.
+    #[track_caller]
+    pub fn bytes_until_closed(&mut self) -> Vec<u8> {
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("set the timeout");
+        let mut bytes = std::mem::take(&mut self.bytes);
+        match self.stream.read_to_end(&mut bytes) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("not closed: {bytes:x?}")
+            }
+            _ => bytes,
+        }
+    }
+
     /// The broker closes, in v5 after a DISCONNECT with one of these codes; nothing else is sent.
     #[track_caller]
     pub fn expect_disconnect(&mut self, codes: &[u8]) {

@@ -22,7 +22,7 @@ fn pingreq(client: &mut Client) {
 
 #[test]
 fn f38_a_server_keep_alive_binds_only_those_who_can_be_told() {
-    let broker = Broker::with(&["mqtt.server_keep_alive=3"]);
+    let broker = Broker::with(&["mqtt.server_keep_alive=3s"]);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut old = Connect::v311("old").keep_alive(10).open(&broker);
