@@ -120,7 +120,7 @@ pub(crate) struct MemoryEngine {
 
 impl Tables for MemoryEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, TablesError> {
-        Tables::get(&*self.rows.read(), key)
+        Tables::get(&*self.rows.read_recursive(), key)
     }
 
     fn range(
@@ -129,7 +129,7 @@ impl Tables for MemoryEngine {
         to: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), TablesError> {
-        Tables::range(&*self.rows.read(), from, to, each)
+        Tables::range(&*self.rows.read_recursive(), from, to, each)
     }
 }
 

@@ -33,7 +33,8 @@ impl SledEngine {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Open) -> Result<T, sled::Error>) -> Result<T, TablesError> {
-        let open = self.open.read();
+        // A reader may read again from within a range, while the checkpoint waits to write.
+        let open = self.open.read_recursive();
         guarded(|| work(open.as_ref().ok_or_else(closed)?))
     }
 }
@@ -131,7 +132,7 @@ impl Engine for SledEngine {
             guarded(|| open.as_ref().ok_or_else(closed)?.database.apply_batch(batch))?;
         }
         self.read(|open| open.database.flush())?;
-        let open = self.open.read();
+        let open = self.open.read_recursive();
         let open = open.as_ref().ok_or_else(|| TablesError::Unavailable(closed().to_string()))?;
         open.file.sync_data().map_err(|error| EngineError::Lost(format!("the tables could not be synced: {error}")))
     }
