@@ -277,7 +277,6 @@ impl Broker {
         let receive_maximum = if connect.version == Version::V5 { connect.properties.receive_maximum } else { 65_535 };
         let window = receive_maximum.min(self.limits.max_inflight);
         let out = Outbound::new(window, taken.head, taken.subscriber.sent());
-        let aliases = if connect.version == Version::V5 { connect.properties.topic_alias_maximum } else { 0 };
         let limits = SendLimits {
             packet: client_maximum(connect),
             outbox_high: self.limits.outbox_high,
@@ -285,7 +284,9 @@ impl Broker {
             waiting_bytes: self.limits.waiting_bytes,
             overflow: self.limits.transient_overflow(),
         };
-        let aliases = Aliases::new(aliases.min(self.limits.topic_alias_maximum_out));
+        // No client before v5 has any.
+        let aliases = connect.properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_out);
+        let aliases = (aliases > 0).then(|| Aliases::new(aliases));
         State::new(connect.version, out, aliases, limits, session)
     }
 

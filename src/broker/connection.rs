@@ -146,9 +146,9 @@ enum Event {
 
 impl Connection {
     /// Lives until the connection ends, then does all that follows from its end.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self: Box<Self>) {
         let end = self.live().await;
-        self.farewell(&end).await;
+        Box::pin(self.farewell(&end)).await;
         tracing::info!(
             client = %escape(&self.peer.client_id), address = %self.door.address, listener = %self.door.listener,
             version = self.peer.version as u8, reason = %escape(&end.in_words()), "disconnected"

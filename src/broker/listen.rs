@@ -1,6 +1,8 @@
 //! The doors: listeners, one socket of each on every loop thread.
 
 use super::attach::Door;
+use super::connection::Connection;
+use super::handshake::Refusal;
 use super::turn::{self, Inbox};
 use super::{Broker, housekeeping, stats, sys, wheel};
 use crate::env::net::{self, TcpListener, TcpStream};
@@ -127,15 +129,30 @@ fn admit(
 /// The whole life of one socket.
 async fn serve(broker: Arc<Broker>, inbox: Arc<Inbox>, door: Door, stream: TcpStream) {
     let address = door.address;
-    broker.half_open.fetch_add(1, Ordering::Relaxed);
-    let opening = broker.receive_connect(&stream).await;
-    broker.half_open.fetch_sub(1, Ordering::Relaxed);
-    let connected = match opening {
-        Ok(opening) => Box::pin(broker.attach(stream, door, &inbox, opening)).await,
-        Err(refusal) => Err(refusal),
-    };
+    // Boxed, since what the beginning needs is large and soon over, and the task lives as long as the connection.
+    let connected = Box::pin(open(broker, inbox, door, stream)).await;
     match connected {
         Ok(connection) => connection.run().await,
         Err(refusal) => tracing::info!(%address, reason = %escape(&refusal.to_string()), "refused"),
     }
+}
+
+async fn open(
+    broker: Arc<Broker>,
+    inbox: Arc<Inbox>,
+    door: Door,
+    stream: TcpStream,
+) -> Result<Box<Connection>, Refusal> {
+    broker.half_open.fetch_add(1, Ordering::Relaxed);
+    let opening = broker.receive_connect(&stream).await;
+    broker.half_open.fetch_sub(1, Ordering::Relaxed);
+    broker.attach(stream, door, &inbox, opening?).await.map(Box::new)
+}
+
+#[cfg(test)]
+pub(crate) fn task_size() -> usize {
+    fn of<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+    of(serve)
 }

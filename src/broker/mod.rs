@@ -208,3 +208,14 @@ impl Broker {
         self.registry.connected()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// What an idle connection holds besides its socket: the design allows 2 KiB with all the bookkeeping around it.
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<super::connection::Connection>() <= 544, "{}", size_of::<super::connection::Connection>());
+        assert!(size_of::<super::peer::Peer>() <= 480, "{}", size_of::<super::peer::Peer>());
+        assert!(super::listen::task_size() <= 320, "{}", super::listen::task_size());
+    }
+}

@@ -33,21 +33,29 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     pub(crate) close: Option<Close>,
     pub(crate) out: Outbound,
-    aliases: Aliases,
+    /// Most clients allow none.
+    aliases: Option<Box<Aliases>>,
     limits: SendLimits,
     pending: VecDeque<(Position, Pending)>,
     pending_pubacks: usize,
     /// The persistent session that feeds this connection; a transient one has `waiting` instead.
     pub(crate) session: Option<(ShardId, SessionId)>,
-    waiting: VecDeque<Waiting>,
-    waiting_bytes: usize,
+    /// The queue of a transient session; idle and persistent ones have none.
+    waiting: Option<Box<WaitingQueue>>,
     /// The session's queue holds messages that were not offered yet.
     pub(crate) lagging: bool,
     /// Somebody reads the queue for this connection now.
     pub(crate) feeding: bool,
     pub(crate) replays: VecDeque<Replay>,
     /// Messages of shared subscriptions under way on a transient session: they go to another member if this one leaves.
-    shared: VecDeque<(u64, SharedUnderWay)>,
+    shared: Option<Box<VecDeque<(u64, SharedUnderWay)>>>,
+}
+
+/// Messages of a transient session that did not fit the window.
+#[derive(Default)]
+struct WaitingQueue {
+    messages: VecDeque<Waiting>,
+    bytes: usize,
 }
 
 /// What bounds the sending to one client.
@@ -123,7 +131,7 @@ impl State {
     pub(crate) fn new(
         version: Version,
         out: Outbound,
-        aliases: Aliases,
+        aliases: Option<Aliases>,
         limits: SendLimits,
         session: Option<(ShardId, SessionId)>,
     ) -> Self {
@@ -138,17 +146,16 @@ impl State {
             closed: false,
             close: None,
             out,
-            aliases,
+            aliases: aliases.map(Box::new),
             limits,
             pending: VecDeque::new(),
             pending_pubacks: 0,
             session,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: None,
             lagging: false,
             feeding: false,
             replays: VecDeque::new(),
-            shared: VecDeque::new(),
+            shared: None,
         }
     }
 
@@ -167,7 +174,7 @@ impl State {
     /// Whether the feeder has something to do for this connection.
     #[inline]
     pub(crate) fn wants_feed(&self) -> bool {
-        (self.lagging || !self.waiting.is_empty() || !self.replays.is_empty()) && !self.feeding && self.has_room()
+        (self.lagging || self.has_waiting() || !self.replays.is_empty()) && !self.feeding && self.has_room()
     }
 
     /// A message for a connection that is fed live: any at QoS 0, all of a transient session.
@@ -183,7 +190,7 @@ impl State {
             }
             return self.send(source, copy, 0, false, many);
         }
-        if !self.waiting.is_empty() || !self.has_room() {
+        if self.has_waiting() || !self.has_room() {
             self.wait(source.message(), copy);
             return false;
         }
@@ -198,21 +205,21 @@ impl State {
         if let Some(share) = copy.share {
             let under_way =
                 SharedUnderWay { message: Arc::clone(source.message()), qos: copy.qos, share: Arc::clone(share) };
-            self.shared.push_back((sequence, under_way));
+            self.shared.get_or_insert_default().push_back((sequence, under_way));
         }
         self.send(source, copy, packet_id, false, many)
     }
 
     /// Puts a message of a transient session into its queue, which is bounded.
     fn wait(&mut self, message: &Arc<Message>, copy: &Copy<'_>) {
-        while self.waiting.len() >= self.limits.waiting_messages
-            || self.waiting_bytes + message.size() > self.limits.waiting_bytes
-        {
+        let limits = self.limits;
+        let queue = self.waiting.get_or_insert_default();
+        while queue.messages.len() >= limits.waiting_messages || queue.bytes + message.size() > limits.waiting_bytes {
             stats::add(|s| &s.dropped_queue_full, 1);
-            match self.limits.overflow {
-                Overflow::DropOldest if !self.waiting.is_empty() => {
-                    if let Some(oldest) = self.waiting.pop_front() {
-                        self.waiting_bytes -= oldest.message.size();
+            match limits.overflow {
+                Overflow::DropOldest if !queue.messages.is_empty() => {
+                    if let Some(oldest) = queue.messages.pop_front() {
+                        queue.bytes -= oldest.message.size();
                     }
                 }
                 Overflow::Disconnect => {
@@ -222,8 +229,8 @@ impl State {
                 _ => return,
             }
         }
-        self.waiting_bytes += message.size();
-        self.waiting.push_back(Waiting {
+        queue.bytes += message.size();
+        queue.messages.push_back(Waiting {
             message: Arc::clone(message),
             qos: copy.qos,
             retain: copy.retain,
@@ -237,8 +244,7 @@ impl State {
     pub(crate) fn pump(&mut self, now: Wall) -> bool {
         let mut grown = false;
         while self.has_room() {
-            let Some(waiting) = self.waiting.pop_front() else { break };
-            self.waiting_bytes -= waiting.message.size();
+            let Some(waiting) = self.next_waiting() else { break };
             if waiting.message.is_expired(now) {
                 stats::add(|s| &s.dropped_expired, 1);
                 continue;
@@ -255,9 +261,20 @@ impl State {
         grown
     }
 
+    fn next_waiting(&mut self) -> Option<Waiting> {
+        let queue = self.waiting.as_mut()?;
+        let waiting = queue.messages.pop_front()?;
+        queue.bytes -= waiting.message.size();
+        if queue.messages.is_empty() {
+            self.waiting = None;
+        }
+        Some(waiting)
+    }
+
     /// Whether a transient session's queue holds messages.
+    #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting.is_some()
     }
 
     /// Offers the next entry of the persistent session's queue.
@@ -332,7 +349,7 @@ impl State {
         if copy.qos == QoS::AtMostOnce && !self.fits(&parts, copy) {
             return false;
         }
-        let alias = if self.version == Version::V5 { self.aliases.get(parts.topic) } else { None };
+        let alias = self.aliases.as_mut().and_then(|aliases| aliases.get(parts.topic));
         let delivery =
             Delivery { qos: copy.qos, retain: copy.retain, dup, packet_id, identifiers: copy.identifiers, alias };
         if many && parts.payload.len() >= SHARE_FROM {
@@ -411,8 +428,10 @@ impl State {
 
     /// The message with `sequence` is with the client: it need not go to another member of its group any more.
     pub(crate) fn shared_done(&mut self, sequence: u64) {
-        if let Ok(index) = self.shared.binary_search_by_key(&sequence, |(sequence, _)| *sequence) {
-            self.shared.remove(index);
+        if let Some(shared) = &mut self.shared
+            && let Ok(index) = shared.binary_search_by_key(&sequence, |(sequence, _)| *sequence)
+        {
+            shared.remove(index);
         }
     }
 
@@ -421,8 +440,8 @@ impl State {
     pub(crate) fn finish(&mut self) -> Vec<SharedUnderWay> {
         self.closed = true;
         self.replays.clear();
-        let under_way = std::mem::take(&mut self.shared).into_iter().map(|(_, under_way)| under_way);
-        let waiting = std::mem::take(&mut self.waiting).into_iter().filter_map(|waiting| {
+        let under_way = self.shared.take().into_iter().flat_map(|shared| *shared).map(|(_, under_way)| under_way);
+        let waiting = self.waiting.take().into_iter().flat_map(|queue| queue.messages).filter_map(|waiting| {
             let share = waiting.share?;
             Some(SharedUnderWay { message: waiting.message, qos: waiting.qos, share })
         });
