@@ -125,7 +125,10 @@ impl Client {
         match packet {
             Packet::Publish(p) if p.qos == 1 => self.try_send(&ack_bytes(PUBACK, p.id)),
             Packet::Publish(p) if p.qos == 2 => self.try_send(&ack_bytes(PUBREC, p.id)),
-            Packet::Ack { kind: PUBREL, id, .. } => return self.try_send(&ack_bytes(PUBCOMP, *id)) || true,
+            Packet::Ack { kind: PUBREL, id, .. } => {
+                self.try_send(&ack_bytes(PUBCOMP, *id));
+                return true;
+            }
             _ => return false,
         };
         false

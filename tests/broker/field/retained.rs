@@ -175,16 +175,19 @@ fn f21_a_wildcard_subscribe_brings_every_retained_message() {
         let slow = scope.spawn(|| collect(&broker, Connect::v5("slow").manual(), 1, ms(1)));
         let small = scope.spawn(|| collect(&broker, Connect::v311("small").receive_buffer(16 * 1024), 0, ms(0)));
         let mut third = broker.v311("third");
-        let mut worst = Duration::ZERO;
+        let mut waits = Vec::new();
         while !slow.is_finished() || !small.is_finished() {
             let start = Instant::now();
             third.ping();
-            worst = worst.max(start.elapsed());
+            waits.push(start.elapsed());
             std::thread::sleep(ms(10));
         }
         slow.join().unwrap();
         small.join().unwrap();
-        assert!(worst < ms(400), "a third client waited {worst:?} for PINGRESP");
+        // A loaded machine may be late once or twice; the broker may not.
+        waits.sort();
+        let (typical, worst) = (waits[waits.len() * 95 / 100], waits[waits.len() - 1]);
+        assert!(typical < ms(100) && worst < ms(1000), "a third client waited {typical:?}, at worst {worst:?}");
     });
     let grown = broker.resident_kib().saturating_sub(before);
     assert!(grown < 32 * 1024, "memory grew by {grown} KiB");

@@ -121,10 +121,10 @@ fn f16_connack_is_always_the_first_packet() {
             p.send_publish(crate::support::Publish::new("t", "live").qos(0));
             let mut a = connect.open(&broker);
             assert!(a.resumed(), "round {round}");
-            if let Read::Packet(Packet::Publish(m)) = a.read_packet(ms(50)) {
-                if m.qos > 0 {
-                    a.ack(PUBACK, m.id);
-                }
+            if let Read::Packet(Packet::Publish(m)) = a.read_packet(ms(50))
+                && m.qos > 0
+            {
+                a.ack(PUBACK, m.id);
             }
             a.rst();
         }
