@@ -271,9 +271,9 @@ fn sigterm_tells_v5_clients_and_keeps_their_sessions() {
     old.subscribe("t", 1);
     let mut p = broker.v311("p");
     p.publish("t", "x", 1);
-    broker.signal_term();
     s.expect_payload("x");
     old.expect_payload("x");
+    broker.signal_term();
     s.expect_disconnect(&[0x8b]);
     assert_eq!(old.expect_closed(), []);
     assert_eq!(broker.wait_exit(secs(20)).code(), Some(0));
