@@ -188,7 +188,9 @@ fn store_config(config: &Config) -> StoreConfig {
         checkpoint_overlay_bytes: usize::try_from(store.checkpoint_size).unwrap_or(usize::MAX),
         checkpoint_interval: store.checkpoint_interval,
         sled_cache_bytes: store.sled_cache,
+        pending_bytes: usize::try_from(store.pending_size).unwrap_or(usize::MAX),
         free_space_floor: store.free_space_floor,
+        reserve_bytes: store.reserve,
         ..StoreConfig::new(&config.node.data)
     }
 }
