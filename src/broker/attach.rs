@@ -105,6 +105,10 @@ impl Broker {
         let resumes = existing.is_some() && !connect.clean_start;
         let mut ops = Vec::new();
         if let Some(session) = existing {
+            if !resumes {
+                // What the old connection did last must be applied before its session can be settled.
+                self.store.wait(self.store.submitted()).await;
+            }
             self.settle(shard, session, resumes, &mut ops).await;
         }
         if expiry == 0 && !resumes && will.is_none() {
@@ -261,6 +265,9 @@ impl Broker {
             waits_for: None,
             new_replays: Vec::new(),
             opened: false,
+            fills_store: false,
+            now: self.clock.now(),
+            left: false,
             partial: rest,
             partial_since: None,
             scratch: Vec::new(),

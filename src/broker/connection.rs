@@ -13,7 +13,7 @@ use super::{Broker, feed, stats, wheel};
 use crate::env::task;
 use crate::store::Waiter;
 use crate::telemetry::escape;
-use nightjar_base::{Position, SessionId, ShardId, Tick};
+use nightjar_base::{Position, SessionId, ShardId, Tick, Wall};
 use nightjar_mqtt::{DecodeError, ReasonCode, SubscriptionOptions, Version, frame};
 use nightjar_session::{Inbound, KeepAlive};
 use nightjar_shard::{Op, Will};
@@ -73,6 +73,10 @@ pub(crate) struct Connection {
     pub(crate) waits_for: Option<Position>,
     /// Replays that this read's SUBSCRIBE packets asked for.
     pub(crate) new_replays: Vec<Replay>,
+    /// What it published went to the store: it is not read while the store is behind.
+    pub(crate) fills_store: bool,
+    /// The time of this read.
+    pub(crate) now: Wall,
     /// The client has acknowledged something in this read.
     pub(crate) opened: bool,
     pub(crate) partial: Vec<u8>,
@@ -83,6 +87,8 @@ pub(crate) struct Connection {
     pub(crate) noted: Option<u64>,
     pub(crate) will: Option<Will>,
     pub(crate) door: Door,
+    /// All that follows from its end is done.
+    pub(crate) left: bool,
     /// Until when it is not read because the store is behind.
     pub(crate) congested: Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -104,6 +110,8 @@ pub(crate) enum End {
     PacketTimeout,
     WriteTimeout,
     Told(Close),
+    /// Its code failed.
+    Panicked,
 }
 
 impl End {
@@ -116,6 +124,7 @@ impl End {
             Self::KeepAlive => Some(ReasonCode::KeepAliveTimeout),
             Self::PacketTimeout => Some(ReasonCode::MaximumConnectTime),
             Self::Told(close) => Some(close.reason()),
+            Self::Panicked => Some(ReasonCode::UnspecifiedError),
         }
     }
 
@@ -130,10 +139,22 @@ impl End {
             Self::KeepAlive => "no packet for one and a half keep alives".into(),
             Self::PacketTimeout => "one packet took too long to arrive".into(),
             Self::WriteTimeout => "the client read nothing for too long".into(),
+            Self::Panicked => "a fault in the broker".into(),
             Self::Told(Close::TakenOver) => "another connection took over the client id".into(),
             Self::Told(Close::ShuttingDown) => "the broker stops".into(),
             Self::Told(Close::QueueFull) => "its queue was full".into(),
             Self::Told(Close::StoreFailed) => "its queue cannot be read".into(),
+        }
+    }
+}
+
+/// Whatever ends the task, a panic or the end of its thread: the connection leaves as it should.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.left {
+            let end = if self.broker.is_stopping() { End::Told(Close::ShuttingDown) } else { End::Panicked };
+            tracing::warn!(client = %escape(&self.peer.client_id), reason = end.in_words(), "cut off");
+            self.leave(&end);
         }
     }
 }
@@ -154,6 +175,7 @@ impl Connection {
             version = self.peer.version as u8, reason = %escape(&end.in_words()), "disconnected"
         );
         self.leave(&end);
+        self.left = true;
     }
 
     async fn live(&mut self) -> End {
@@ -187,8 +209,11 @@ impl Connection {
             // Not even acknowledgements could be sent: the client is not read until it reads.
             return Poll::Pending;
         }
-        if self.broker.store.congested() && self.durable_publisher() && self.congested.is_none() {
-            self.congested = Some(Box::pin(task::sleep(CONGESTION_PAUSE)));
+        if self.fills_store && self.congested.is_none() {
+            self.fills_store = self.broker.store.congested();
+            if self.fills_store {
+                self.congested = Some(Box::pin(task::sleep(CONGESTION_PAUSE)));
+            }
         }
         if let Some(pause) = &mut self.congested {
             if pause.as_mut().poll(context).is_pending() {
@@ -202,11 +227,6 @@ impl Connection {
             Poll::Ready(_) => Poll::Ready(Event::Readable),
             Poll::Pending => Poll::Pending,
         }
-    }
-
-    /// Whether what this client publishes waits for the store.
-    fn durable_publisher(&self) -> bool {
-        self.peer.lock().has_pending()
     }
 
     fn read(&mut self) -> Result<(), End> {
@@ -249,7 +269,7 @@ impl Connection {
         if !rest.is_empty() {
             if self.partial_since.is_none() {
                 self.partial_since = Some(now);
-                self.note_at(now.plus_millis(self.broker.limits.packet_millis));
+                self.note_deadline();
             }
             if buffered {
                 whole.drain(..taken);
@@ -263,6 +283,7 @@ impl Connection {
 
     fn handle_all(&mut self, input: &[u8], now: Tick) -> (usize, Result<(), End>) {
         self.routes.see_epoch(self.broker.epoch());
+        self.now = self.broker.clock.now();
         let (version, max_packet) = (self.peer.version, self.broker.limits.max_packet);
         let mut taken = 0;
         let mut packets = 0;
@@ -296,7 +317,8 @@ impl Connection {
     fn submit(&mut self) {
         let peer = &self.peer;
         let store = &self.broker.store;
-        let waiter = self.acks.iter().any(|ack| ack.durable).then(|| Arc::clone(peer) as Arc<dyn Waiter>);
+        let waits = self.acks.iter().any(|ack| ack.durable) || !self.new_replays.is_empty();
+        let waiter = waits.then(|| Arc::clone(peer) as Arc<dyn Waiter>);
         // Held over the submission, so that it cannot become durable before its acknowledgements are lined up.
         let mut state = peer.lock();
         let position = match waiter {
@@ -356,6 +378,11 @@ impl Connection {
 
     fn check_deadlines(&mut self) -> Result<(), End> {
         let now = self.broker.clock.tick();
+        if self.congested.is_some() {
+            // It is not read: its silence is ours.
+            self.keep_alive.packet(now);
+            self.partial_since = self.partial_since.map(|_| now);
+        }
         if self.keep_alive.deadline().is_some_and(|deadline| deadline <= now) {
             return Err(End::KeepAlive);
         }

@@ -64,7 +64,7 @@ pub(crate) fn request(peer: &Arc<Peer>, state: &mut State) {
 pub(crate) fn feed(broker: &Broker, peer: &Arc<Peer>) {
     loop {
         let mut state = peer.lock();
-        if state.closed || state.feeding {
+        if state.is_over() || state.feeding {
             return;
         }
         let Some((shard, session)) = state.session.filter(|_| state.lagging && state.has_room()) else {
@@ -73,12 +73,12 @@ pub(crate) fn feed(broker: &Broker, peer: &Arc<Peer>) {
             }
             return;
         };
-        let from = begin(&mut state);
+        let (from, most) = begin(&mut state);
         drop(state);
         let mut page = Vec::new();
         let read = {
             let shard = broker.store.lock(shard);
-            let end = shard.page_from_memory(session, from, PAGE_ENTRIES, PAGE_BYTES, &mut page);
+            let end = shard.page_from_memory(session, from, most, PAGE_BYTES, &mut page);
             end.map(|end| (end, shard.session(session).map_or(end, nightjar_shard::Session::next_sequence)))
         };
         let Some((end, next)) = read else {
@@ -92,11 +92,12 @@ pub(crate) fn feed(broker: &Broker, peer: &Arc<Peer>) {
     }
 }
 
-/// From here on others only mark the connection as lagging. Returns the sequence to go on from.
-fn begin(state: &mut State) -> u64 {
+/// From here on others only mark the connection as lagging. Returns the sequence to go on from, and for how many
+/// entries there is room.
+fn begin(state: &mut State) -> (u64, usize) {
     state.lagging = false;
     state.feeding = true;
-    state.out.next()
+    (state.out.next(), state.out.room().min(PAGE_ENTRIES))
 }
 
 /// Sends what was read of the queue. `end` is the sequence behind the page, `next` the one behind the queue.
@@ -156,17 +157,18 @@ pub(crate) fn run(broker: &Broker) {
 /// One step for one connection: a page of its queue, or of its retained messages.
 fn step(broker: &Broker, peer: &Arc<Peer>) {
     let mut state = peer.lock();
-    if state.closed {
+    if state.is_over() {
         state.feeding = false;
+        state.replays.clear();
         return;
     }
     if state.has_waiting() && state.pump(broker.clock.now()) {
         peer.schedule(&mut state);
     }
     if let Some(session) = state.session.filter(|_| state.lagging && state.has_room()) {
-        let from = begin(&mut state);
+        let (from, most) = begin(&mut state);
         drop(state);
-        return read_page(broker, peer, session, from);
+        return read_page(broker, peer, session, from, most);
     }
     let Some(mut replay) = state.replays.pop_front() else {
         state.feeding = false;
@@ -177,6 +179,7 @@ fn step(broker: &Broker, peer: &Arc<Peer>) {
     let mut state = peer.lock();
     state.feeding = false;
     match step {
+        _ if state.is_over() => {}
         Step::Finished => {}
         Step::More => state.replays.push_front(replay),
         // Others may have their turn while this one waits.
@@ -185,11 +188,11 @@ fn step(broker: &Broker, peer: &Arc<Peer>) {
 }
 
 /// A page of the queue, from the store.
-fn read_page(broker: &Broker, peer: &Arc<Peer>, (shard, session): (ShardId, SessionId), from: u64) {
+fn read_page(broker: &Broker, peer: &Arc<Peer>, (shard, session): (ShardId, SessionId), from: u64, most: usize) {
     let mut page = Vec::new();
     let (end, next) = {
         let shard = broker.store.lock(shard);
-        let end = shard.page(broker.store.tables(), session, from, PAGE_ENTRIES, PAGE_BYTES, &mut page);
+        let end = shard.page(broker.store.tables(), session, from, most, PAGE_BYTES, &mut page);
         (end, shard.session(session).map_or(0, nightjar_shard::Session::next_sequence))
     };
     match end {

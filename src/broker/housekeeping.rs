@@ -4,12 +4,16 @@ use super::leave::publication;
 use super::{Broker, stats};
 use crate::env::task;
 use nightjar_base::{ClientId, SessionId, ShardId};
+use nightjar_mqtt::QoS;
 use nightjar_shard::{Due, Entry, Op};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How often deadlines are looked at.
 const PERIOD: Duration = Duration::from_millis(200);
+/// Wills and expiries that are seen to at a time.
+const AT_A_TIME: usize = 256;
 /// Entries of an expired session's queue that are looked at together.
 const PAGE_ENTRIES: usize = 256;
 const PAGE_BYTES: usize = 1 << 20;
@@ -18,6 +22,7 @@ const PAGE_BYTES: usize = 1 << 20;
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut interval = task::interval(PERIOD);
     let mut due = Vec::new();
+    let permits = Arc::new(Semaphore::new(AT_A_TIME));
     loop {
         interval.tick().await;
         for shard in 0..broker.store.shard_count() {
@@ -30,7 +35,13 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                 }
             }
             for due in due.drain(..) {
-                broker.handle_due(shard, due).await;
+                // Many at a time, so that they share syncs; whoever is due later waits here.
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+                let broker = Arc::clone(&broker);
+                task::spawn(async move {
+                    broker.handle_due(shard, due).await;
+                    drop(permit);
+                });
             }
         }
     }
@@ -90,7 +101,10 @@ impl Broker {
         if !self.store.lock(shard).session(session).is_some_and(has_share) {
             return;
         }
-        let leaver = self.session(shard, session).map_or(0, |subscriber| subscriber.id);
+        let subscriber = self.session(shard, session);
+        let (leaver, sent) = subscriber.map_or((0, 0), |subscriber| (subscriber.id, subscriber.sent()));
+        // A QoS 2 message that was sent stays with the client that was sent it [MQTT-4.8.2-5].
+        let stays = |entry: &&Entry| entry.received || (entry.qos == QoS::ExactlyOnce && entry.sequence < sent);
         let mut from = 0;
         loop {
             let mut page: Vec<Entry> = Vec::new();
@@ -103,7 +117,7 @@ impl Broker {
             let now = self.clock.now();
             let mut ops = Vec::new();
             let mut moved = Vec::new();
-            for entry in page.iter().filter(|entry| !entry.received) {
+            for entry in page.iter().filter(|entry| !stays(entry)) {
                 let Some(share) = &entry.share else { continue };
                 if self.redistribute(&entry.message, entry.qos, share, leaver, &mut ops, now) {
                     moved.push(entry.sequence);

@@ -24,7 +24,7 @@ pub(crate) fn publication(will: &Arc<Message>, now: Wall) -> Arc<Message> {
 impl Connection {
     /// Does all that follows from the end of the connection. Nothing here waits: the order of submissions is enough,
     /// since whoever attaches next submits after this.
-    pub(crate) fn leave(mut self, end: &End) {
+    pub(crate) fn leave(&mut self, end: &End) {
         self.forget_note();
         let (shared, sent) = {
             let mut state = self.peer.lock();

@@ -83,6 +83,10 @@ impl Connection {
         }
         let before = self.ops.len();
         let reason = if route.reserved { ReasonCode::NotAuthorized } else { self.accept(publish, &route)? };
+        if reason == ReasonCode::QuotaExceeded && self.peer.version != Version::V5 {
+            // Before v5 an acknowledgement can only say that the message was taken.
+            return Err(End::Violation(reason, "a queue that must take it is full"));
+        }
         let durable = self.ops.len() > before || self.waits_for.is_some();
         match publish.qos {
             QoS::AtMostOnce => Ok(()),
@@ -112,8 +116,7 @@ impl Connection {
     /// The route of the message's topic, by name or by alias.
     fn resolve(&mut self, publish: &PublishRef<'_>) -> Result<Arc<Route>, End> {
         if publish.retain {
-            // A retained message is submitted before its route is looked up; see `accept`. Others keep the route of
-            // the read's begin.
+            // So that `accept` can tell whether the route still stands; others keep the one of the read's begin.
             self.routes.see_epoch(self.broker.epoch());
         }
         let Some(alias) = publish.properties.topic_alias else { return self.route_of(publish.topic) };
@@ -143,14 +146,15 @@ impl Connection {
 
     /// Routes a message that is accepted.
     fn accept(&mut self, publish: &PublishRef<'_>, route: &Arc<Route>) -> Result<ReasonCode, End> {
-        let broker = Arc::clone(&self.broker);
+        let broker = &*self.broker;
         if publish.properties.payload_is_utf8 && std::str::from_utf8(publish.payload).is_err() {
             return match publish.qos {
                 QoS::AtMostOnce => Err(End::Violation(ReasonCode::PayloadFormatInvalid, "payload is not UTF-8")),
                 _ => Ok(ReasonCode::PayloadFormatInvalid),
             };
         }
-        let now = broker.clock.now();
+        let now = self.now;
+        let before = self.ops.len();
         let mut scratch = std::mem::take(&mut self.scratch);
         let outcome = {
             let properties = publish.properties.forwarded(&mut scratch);
@@ -163,9 +167,10 @@ impl Connection {
                 let mut retained = Vec::with_capacity(1);
                 broker.retain(&source, &mut retained, now);
                 self.waits_for = Some(broker.store.submit(&mut retained, None));
-                let epoch = broker.epoch();
-                self.routes.see_epoch(epoch);
-                route = Arc::new(broker.route(&route.topic, self.subscriber.id));
+                self.fills_store = true;
+                if !self.routes.is_current(broker.epoch()) {
+                    route = Arc::new(broker.route(&route.topic, self.subscriber.id));
+                }
             }
             if broker.links.wants(&route.topic) {
                 broker.links.forward(source.message());
@@ -173,6 +178,7 @@ impl Connection {
             broker.deliver(&source, &route, &mut self.ops, now)
         };
         self.scratch = scratch;
+        self.fills_store |= self.ops.len() > before;
         Ok(if publish.retain && outcome == Outcome::NoSubscribers { ReasonCode::Success } else { outcome.reason() })
     }
 
@@ -245,6 +251,9 @@ impl Connection {
         let mut state = self.peer.lock();
         if reason.is_error() {
             let acked = state.out.pubrec_refused(packet_id);
+            if let Acked::Complete(sequence) = acked {
+                state.shared_done(sequence);
+            }
             drop(state);
             return self.follow(acked);
         }

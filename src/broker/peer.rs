@@ -111,12 +111,8 @@ impl Peer {
 
     /// Asks the connection's task to close, once.
     pub(crate) fn close(&self, close: Close) {
-        let mut state = self.state.lock();
-        if state.close.is_none() {
-            state.close = Some(close);
-            drop(state);
-            self.signal(CLOSED);
-        }
+        self.state.lock().close.get_or_insert(close);
+        self.signal(CLOSED);
     }
 
     /// The state asks for the end itself: wakes the task that sees to it.
@@ -190,6 +186,7 @@ impl Peer {
             match result {
                 Ok(()) => batch.recycle(),
                 Err(error) => {
+                    batch.compact();
                     let later = std::mem::replace(&mut state.outbox, batch);
                     state.outbox.append(later);
                     if error.kind() == io::ErrorKind::WouldBlock {

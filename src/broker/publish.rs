@@ -17,8 +17,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Topics whose routes one connection remembers; beyond it starts again.
+/// Topics whose routes one connection remembers, and receivers in all of them; beyond it starts again.
 const CACHED_ROUTES: usize = 1024;
+const CACHED_RECEIVERS: usize = 16_384;
 /// Members of a shared group that are asked whether they have room before any connected one is taken.
 const MEMBERS_ASKED: usize = 64;
 
@@ -35,6 +36,8 @@ pub(crate) struct Route {
 pub(crate) struct RouteCache {
     epoch: u64,
     last: Option<Arc<Route>>,
+    /// Receivers that all remembered routes hold together.
+    receivers: usize,
     routes: HashMap<Box<[u8]>, Arc<Route>, foldhash::fast::RandomState>,
 }
 
@@ -44,9 +47,19 @@ impl RouteCache {
     pub(crate) fn see_epoch(&mut self, epoch: u64) {
         if self.epoch != epoch {
             self.epoch = epoch;
-            self.last = None;
-            self.routes.clear();
+            self.clear();
         }
+    }
+
+    /// Whether no subscription has changed since the epoch was last seen.
+    pub(crate) fn is_current(&self, epoch: u64) -> bool {
+        self.epoch == epoch
+    }
+
+    fn clear(&mut self) {
+        self.last = None;
+        self.receivers = 0;
+        self.routes.clear();
     }
 
     /// The remembered route of the topic with these bytes.
@@ -63,9 +76,10 @@ impl RouteCache {
     }
 
     pub(crate) fn insert(&mut self, route: &Arc<Route>) {
-        if self.routes.len() >= CACHED_ROUTES {
-            self.routes.clear();
+        if self.routes.len() >= CACHED_ROUTES || self.receivers >= CACHED_RECEIVERS {
+            self.clear();
         }
+        self.receivers += route.plan.receivers.len();
         self.routes.insert(route.topic.as_bytes().into(), Arc::clone(route));
         self.last = Some(Arc::clone(route));
     }
@@ -213,8 +227,8 @@ impl Broker {
 
     /// Appends the op that makes this the topic's retained message, or removes it [MQTT-3.3.1-5], [MQTT-3.3.1-6].
     pub(crate) fn retain(&self, source: &Source<'_>, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
-        let shard = self.store.shard_of(source.topic());
-        ops.push((shard, Op::Retain { message: Arc::clone(source.message()), now }));
+        let message = Arc::clone(source.message());
+        ops.push((self.store.shard_of(message.topic()), Op::Retain { message, now }));
     }
 
     /// Publishes from inside the broker (wills, the handle): appends all ops, retained first, so that a subscriber that

@@ -48,7 +48,7 @@ pub(crate) struct State {
     pub(crate) feeding: bool,
     pub(crate) replays: VecDeque<Replay>,
     /// Messages of shared subscriptions under way on a transient session: they go to another member if this one leaves.
-    shared: Option<Box<VecDeque<(u64, SharedUnderWay)>>>,
+    shared: Option<VecDeque<(u64, SharedUnderWay)>>,
 }
 
 /// Messages of a transient session that did not fit the window.
@@ -171,10 +171,19 @@ impl State {
         self.outbox.len() >= self.limits.outbox_high
     }
 
+    /// Whether nothing can be sent any more.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed || self.broken
+    }
+
     /// Whether the feeder has something to do for this connection.
     #[inline]
     pub(crate) fn wants_feed(&self) -> bool {
-        (self.lagging || self.has_waiting() || !self.replays.is_empty()) && !self.feeding && self.has_room()
+        !self.is_over()
+            && (self.lagging || self.has_waiting() || !self.replays.is_empty())
+            && !self.feeding
+            && self.has_room()
     }
 
     /// A message for a connection that is fed live: any at QoS 0, all of a transient session.
@@ -213,6 +222,10 @@ impl State {
     /// Puts a message of a transient session into its queue, which is bounded.
     fn wait(&mut self, message: &Arc<Message>, copy: &Copy<'_>) {
         let limits = self.limits;
+        if message.size() > limits.waiting_bytes {
+            stats::add(|s| &s.dropped_queue_full, 1);
+            return;
+        }
         let queue = self.waiting.get_or_insert_default();
         while queue.messages.len() >= limits.waiting_messages || queue.bytes + message.size() > limits.waiting_bytes {
             stats::add(|s| &s.dropped_queue_full, 1);
@@ -274,7 +287,7 @@ impl State {
     /// Whether a transient session's queue holds messages.
     #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
-        self.waiting.is_some()
+        self.waiting.as_ref().is_some_and(|queue| !queue.messages.is_empty())
     }
 
     /// Offers the next entry of the persistent session's queue.
@@ -342,6 +355,17 @@ impl State {
         fits
     }
 
+    /// The alias for the topic. A new one makes the packet larger: not where that could be too large.
+    fn alias(&mut self, parts: &PublishParts<'_>, copy: &Copy<'_>) -> Option<(u16, bool)> {
+        let limit = self.limits.packet;
+        let aliases = self.aliases.as_mut()?;
+        let most = parts.topic.len() + parts.properties.len() + parts.payload.len() + 5 * copy.identifiers.len() + 32;
+        if limit != usize::MAX && most > limit && !aliases.knows(parts.topic) {
+            return None;
+        }
+        aliases.get(parts.topic)
+    }
+
     /// Appends one PUBLISH. `many`: the payload has other receivers too, or is held anyway.
     #[inline]
     fn send(&mut self, source: &Source<'_>, copy: &Copy<'_>, packet_id: u16, dup: bool, many: bool) -> bool {
@@ -349,7 +373,7 @@ impl State {
         if copy.qos == QoS::AtMostOnce && !self.fits(&parts, copy) {
             return false;
         }
-        let alias = self.aliases.as_mut().and_then(|aliases| aliases.get(parts.topic));
+        let alias = self.alias(&parts, copy);
         let delivery =
             Delivery { qos: copy.qos, retain: copy.retain, dup, packet_id, identifiers: copy.identifiers, alias };
         if many && parts.payload.len() >= SHARE_FROM {
@@ -395,11 +419,6 @@ impl State {
         self.pending.push_back((position, pending));
     }
 
-    /// Whether any acknowledgement waits.
-    pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
-    }
-
     /// QoS 1 messages of the client that are not acknowledged yet.
     pub(crate) fn pending_pubacks(&self) -> usize {
         self.pending_pubacks
@@ -439,8 +458,11 @@ impl State {
     /// is to get, in order.
     pub(crate) fn finish(&mut self) -> Vec<SharedUnderWay> {
         self.closed = true;
+        self.lagging = false;
         self.replays.clear();
-        let under_way = self.shared.take().into_iter().flat_map(|shared| *shared).map(|(_, under_way)| under_way);
+        // A QoS 2 message that was sent stays with this client, wherever it has got to [MQTT-4.8.2-5].
+        let under_way = self.shared.take().into_iter().flatten().map(|(_, under_way)| under_way);
+        let under_way = under_way.filter(|under_way| under_way.qos == QoS::AtLeastOnce);
         let waiting = self.waiting.take().into_iter().flat_map(|queue| queue.messages).filter_map(|waiting| {
             let share = waiting.share?;
             Some(SharedUnderWay { message: waiting.message, qos: waiting.qos, share })

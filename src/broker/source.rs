@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// One application message, with an `Arc` of it made only when somebody needs to keep it.
 pub(crate) struct Source<'a> {
-    topic: &'a str,
+    topic: &'a [u8],
     properties: &'a [u8],
     payload: &'a [u8],
     pub(crate) qos: QoS,
@@ -28,7 +28,7 @@ impl<'a> Source<'a> {
         expiry: Option<(u32, Wall)>,
     ) -> Self {
         Self {
-            topic,
+            topic: topic.as_bytes(),
             properties,
             payload,
             qos,
@@ -43,7 +43,7 @@ impl<'a> Source<'a> {
     pub(crate) fn of_message(message: &'a Arc<Message>, now: Wall) -> Self {
         let left = |at: Wall| u32::try_from(now.seconds_until(at)).unwrap_or(u32::MAX);
         Self {
-            topic: message.topic(),
+            topic: message.topic_bytes(),
             properties: message.properties(),
             payload: message.payload(),
             qos: message.qos,
@@ -54,14 +54,11 @@ impl<'a> Source<'a> {
         }
     }
 
-    pub(crate) fn topic(&self) -> &'a str {
-        self.topic
-    }
-
     /// The message as it is kept.
     pub(crate) fn message(&self) -> &Arc<Message> {
         self.message.get_or_init(|| {
-            let mut message = Message::new(self.topic, self.properties, self.payload);
+            let mut message =
+                Message::new(std::str::from_utf8(self.topic).unwrap_or_default(), self.properties, self.payload);
             message.qos = self.qos;
             message.retain = self.retain;
             message.expires = self.expires;
@@ -72,11 +69,6 @@ impl<'a> Source<'a> {
     /// Its parts, for the codec.
     #[inline]
     pub(crate) fn parts(&self) -> PublishParts<'a> {
-        PublishParts {
-            topic: self.topic.as_bytes(),
-            properties: self.properties,
-            payload: self.payload,
-            expiry: self.expiry,
-        }
+        PublishParts { topic: self.topic, properties: self.properties, payload: self.payload, expiry: self.expiry }
     }
 }

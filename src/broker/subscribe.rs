@@ -23,10 +23,15 @@ struct Granted {
 impl Connection {
     /// SUBSCRIBE: each filter gets its own answer, in order [MQTT-3.9.3-1].
     pub(crate) fn subscribe(&mut self, subscribe: &Subscribe) -> Result<(), End> {
-        let mut codes = Vec::with_capacity(subscribe.filters.len());
-        let mut granted = Vec::with_capacity(subscribe.filters.len());
+        // All are checked before the first is routed: an error ends the connection, and leaves nothing behind.
+        let mut answers = Vec::with_capacity(subscribe.filters.len());
         for (filter, options) in &subscribe.filters {
-            match self.grant(filter, *options)? {
+            answers.push(self.check(filter, *options)?);
+        }
+        let mut codes = Vec::with_capacity(answers.len());
+        let mut granted = Vec::with_capacity(answers.len());
+        for ((filter, _), answer) in subscribe.filters.iter().zip(answers) {
+            match answer.and_then(|options| self.grant(filter, options)) {
                 Ok(grant) => {
                     codes.push(ReasonCode::granted(grant.options.qos));
                     granted.push(grant);
@@ -40,8 +45,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Checks one filter, and routes to it if it is granted.
-    fn grant(&mut self, filter: &str, mut options: SubscriptionOptions) -> Result<Result<Granted, ReasonCode>, End> {
+    /// Checks one filter: its options as they are granted, or the reason why not.
+    fn check(
+        &self,
+        filter: &str,
+        mut options: SubscriptionOptions,
+    ) -> Result<Result<SubscriptionOptions, ReasonCode>, End> {
         let Ok(parsed) = topic::parse_filter(filter) else { return Ok(Err(ReasonCode::TopicFilterInvalid)) };
         if parsed.share.is_some() && options.no_local {
             return Err(End::Violation(ReasonCode::ProtocolError, "No Local on a shared subscription [MQTT-3.8.3-4]"));
@@ -50,13 +59,18 @@ impl Connection {
         if filter.len() > limits.max_topic_length || topic::levels(parsed.filter).count() > limits.max_topic_levels {
             return Ok(Err(ReasonCode::TopicFilterInvalid));
         }
-        let known = self.filters.get_key_value(filter).map(|(filter, _)| Arc::clone(filter));
-        if known.is_none() && self.filters.len() >= limits.max_subscriptions {
-            return Ok(Err(ReasonCode::QuotaExceeded));
-        }
         options.qos = options.qos.min(limits.max_qos);
+        Ok(Ok(options))
+    }
+
+    /// Routes to one filter.
+    fn grant(&mut self, filter: &str, options: SubscriptionOptions) -> Result<Granted, ReasonCode> {
+        let known = self.filters.get_key_value(filter).map(|(filter, _)| Arc::clone(filter));
+        if known.is_none() && self.filters.len() >= self.broker.limits.max_subscriptions {
+            return Err(ReasonCode::QuotaExceeded);
+        }
         // A shared subscription never gets retained messages (v5 section 4.8.2).
-        let replay = parsed.share.is_none()
+        let replay = !topic::is_shared(filter)
             && match options.retain_handling {
                 RetainHandling::Always => true,
                 RetainHandling::IfNew => known.is_none(),
@@ -65,13 +79,16 @@ impl Connection {
         let filter: Arc<str> = known.unwrap_or_else(|| filter.into());
         self.broker.add_route(&self.subscriber, &filter, options);
         self.filters.insert(Arc::clone(&filter), options);
-        Ok(Ok(Granted { filter, options, replay }))
+        Ok(Granted { filter, options, replay })
     }
 
     /// Records what was granted, and lines up the retained messages.
     fn subscribed(&mut self, granted: Vec<Granted>) {
         let durable = self.durable.filter(|durable| durable.queue);
         for grant in granted.iter().filter(|grant| grant.replay) {
+            // One that is still going on for the same filter is replaced: this one begins anew.
+            self.new_replays.retain(|replay| *replay.filter() != grant.filter);
+            self.peer.lock().replays.retain(|replay| *replay.filter() != grant.filter);
             let replay = Replay::new(Arc::clone(&grant.filter), grant.options, None, durable.is_some());
             self.new_replays.push(replay);
         }

@@ -79,7 +79,7 @@ impl Broker {
         for shard in 0..self.store.shard_count() {
             let shard = self.store.lock(ShardId(shard));
             sum.sessions += shard.session_count();
-            sum.attached += shard.sessions().filter(|session| session.attached()).count();
+            sum.attached += shard.attached_count();
             sum.retained += shard.retained_count();
             sum.retained_bytes += shard.retained_bytes();
             sum.queued += shard.queued_messages();

@@ -77,25 +77,29 @@ pub(crate) fn touch(peer: &Arc<Peer>) {
     });
 }
 
-/// Writes everything that this thread has touched. Threads without a loop call it when they have done a piece of work.
+/// Writes what this thread has touched. Threads without a loop call it when they have done a piece of work.
+///
+/// Each peer is written once: one that is fed as fast as it is written does not keep the thread. It is touched again
+/// meanwhile, and so comes in the next turn, or goes to its own thread where this one has no turns.
 pub(crate) fn flush() {
-    loop {
-        let mut touched = TURN.with(|turn| std::mem::take(&mut turn.borrow_mut().touched));
-        if touched.is_empty() {
-            return;
+    let mut touched = TURN.with(|turn| std::mem::take(&mut turn.borrow_mut().touched));
+    if touched.len() > HAND_OVER_FROM {
+        touched = hand_over(touched);
+    }
+    for peer in touched.drain(..) {
+        peer.flush();
+    }
+    let left = TURN.with(|turn| {
+        let mut turn = turn.borrow_mut();
+        if turn.touched.is_empty() {
+            turn.touched = touched;
+        } else if turn.inbox.is_none() {
+            return std::mem::take(&mut turn.touched);
         }
-        if touched.len() > HAND_OVER_FROM {
-            touched = hand_over(touched);
-        }
-        for peer in touched.drain(..) {
-            peer.flush();
-        }
-        TURN.with(|turn| {
-            let mut turn = turn.borrow_mut();
-            if turn.touched.is_empty() {
-                turn.touched = touched;
-            }
-        });
+        Vec::new()
+    });
+    if !left.is_empty() {
+        hand_over(left);
     }
 }
 
@@ -124,7 +128,8 @@ pub(crate) async fn flusher(inbox: Arc<Inbox>) {
                 *waker = Some(context.waker().clone());
             }
         }
-        for peer in std::mem::take(&mut *inbox.handed_over.lock()) {
+        let handed_over = std::mem::take(&mut *inbox.handed_over.lock());
+        for peer in handed_over {
             peer.flush();
         }
         flush();

@@ -5,9 +5,8 @@
 //! for: it may be the last thing that the process does. And that not twice, if nobody reads.
 
 use crate::env::task;
+use parking_lot::{Condvar, Mutex};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tracing::{Level, Metadata};
@@ -15,28 +14,40 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait.
 const ROOM: usize = 8_192;
+/// How long lines are gathered before they are written together: a wake-up and a write for each would cost more than
+/// the connection that it tells of.
+const GATHER: Duration = Duration::from_millis(10);
 /// How long a stop waits for a reader that has stopped reading.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Sender> = OnceLock::new();
 
-enum Item {
-    Line(Vec<u8>),
-    Flush(SyncSender<()>),
-}
-
 #[derive(Clone, Debug)]
-pub(super) struct Sender {
-    items: SyncSender<Item>,
-    state: Arc<State>,
+pub(super) struct Sender(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    room: usize,
+    queue: Mutex<Queue>,
+    /// There is something to write, or somebody waits for it.
+    wake: Condvar,
+    /// Something was written.
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Queue {
+    text: Vec<u8>,
+    lines: usize,
     /// Lines that did not fit and were not told of yet.
-    lost: AtomicU64,
+    lost: u64,
+    /// Lines that were ever taken, and those of them that were written.
+    taken: u64,
+    done: u64,
+    /// Somebody waits until everything is written.
+    urgent: bool,
     /// Somebody waited in vain, and nothing was written since.
-    stuck: AtomicBool,
+    stuck: bool,
 }
 
 /// How the log tells that so many lines were lost.
@@ -58,43 +69,65 @@ pub fn flush() {
 }
 
 fn open(out: Box<dyn Write + Send>, room: usize, lost: Lost) -> io::Result<Sender> {
-    let (items, queue) = sync_channel(room);
-    let state = Arc::new(State::default());
-    let shared = Arc::clone(&state);
-    task::thread("log", move || write(out, &queue, &shared, lost))?;
-    Ok(Sender { items, state })
+    let shared = Shared { room, queue: Mutex::default(), wake: Condvar::new(), written: Condvar::new() };
+    let sender = Sender(Arc::new(shared));
+    let shared = Arc::clone(&sender.0);
+    task::thread("log", move || write(out, &shared, lost))?;
+    Ok(sender)
 }
 
-fn write(mut out: Box<dyn Write + Send>, queue: &Receiver<Item>, state: &State, tell: Lost) {
-    for item in queue {
-        match item {
-            // There is nowhere to complain about a log that cannot be written.
-            Item::Line(line) => drop(out.write_all(&line)),
-            Item::Flush(done) => {
-                let _ = out.flush();
-                let _ = done.try_send(());
-            }
+fn write(mut out: Box<dyn Write + Send>, shared: &Shared, tell: Lost) {
+    let mut text = Vec::new();
+    loop {
+        let mut queue = shared.queue.lock();
+        while queue.lines == 0 && queue.lost == 0 {
+            shared.wake.wait(&mut queue);
         }
-        state.stuck.store(false, Ordering::Relaxed);
-        let lost = state.lost.swap(0, Ordering::Relaxed);
+        if !queue.urgent {
+            shared.wake.wait_for(&mut queue, GATHER);
+        }
+        std::mem::swap(&mut text, &mut queue.text);
+        let lost = std::mem::take(&mut queue.lost);
+        let taken = queue.taken;
+        queue.lines = 0;
+        drop(queue);
+        // There is nowhere to complain about a log that cannot be written.
+        let _ = out.write_all(&text);
         if lost > 0 {
             let _ = writeln!(out, "{}", tell(lost));
         }
+        let _ = out.flush();
+        text.clear();
+        let mut queue = shared.queue.lock();
+        (queue.done, queue.urgent, queue.stuck) = (taken, queue.taken > taken && queue.urgent, false);
+        shared.written.notify_all();
     }
 }
 
 impl Sender {
-    fn line(&self, line: Vec<u8>) {
-        if let Err(TrySendError::Full(_)) = self.items.try_send(Item::Line(line)) {
-            self.state.lost.fetch_add(1, Ordering::Relaxed);
+    fn line(&self, line: &[u8]) {
+        let mut queue = self.0.queue.lock();
+        if queue.lines >= self.0.room {
+            queue.lost += 1;
+            return;
+        }
+        queue.text.extend_from_slice(line);
+        queue.lines += 1;
+        queue.taken += 1;
+        if queue.lines == 1 {
+            self.0.wake.notify_one();
         }
     }
 
     fn flush(&self) {
-        let (done, written) = sync_channel(1);
-        let waits = !self.state.stuck.load(Ordering::Relaxed) && self.items.try_send(Item::Flush(done)).is_ok();
-        if waits && written.recv_timeout(PATIENCE).is_err() {
-            self.state.stuck.store(true, Ordering::Relaxed);
+        let mut queue = self.0.queue.lock();
+        let wanted = queue.taken;
+        while queue.done < wanted && !queue.stuck {
+            queue.urgent = true;
+            self.0.wake.notify_one();
+            if self.0.written.wait_for(&mut queue, PATIENCE).timed_out() {
+                queue.stuck = true;
+            }
         }
     }
 }
@@ -132,7 +165,7 @@ impl Write for Event<'_> {
 impl Drop for Event<'_> {
     fn drop(&mut self) {
         if !self.line.is_empty() {
-            self.sender.line(std::mem::take(&mut self.line));
+            self.sender.line(&self.line);
             if self.is_error {
                 self.sender.flush();
             }

@@ -19,6 +19,12 @@ impl Aliases {
         Self { maximum, known: HashMap::new() }
     }
 
+    /// Whether the client knows an alias for `topic`.
+    #[must_use]
+    pub fn knows(&self, topic: &[u8]) -> bool {
+        self.known.contains_key(topic)
+    }
+
     /// The alias for `topic`, and whether the client knows it already (so that the topic may be left out).
     #[must_use]
     pub fn get(&mut self, topic: &[u8]) -> Option<(u16, bool)> {

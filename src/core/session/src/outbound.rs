@@ -63,6 +63,8 @@ pub enum Acked {
     Received(u64),
     /// A PUBREC came again: the client wants the PUBREL that it was sent.
     Again(u64),
+    /// A PUBREC came again before the first one's mark is durable: PUBREL follows when it is.
+    Awaited,
     /// No message with that identifier waits for this kind of acknowledgement.
     Unknown,
 }
@@ -119,13 +121,15 @@ impl Outbound {
         if sequence < next {
             return Offer::Known;
         }
-        if !self.has_room() || sequence - self.base >= MAX_SPAN {
+        if !self.has_room() {
             return Offer::Later;
         }
-        for _ in next..sequence {
-            self.slots.push_back(Slot::Done);
+        // Beyond the span it must wait until the oldest message under way is done; the places up to there are passed
+        // over already, so that there is no room until then.
+        self.skip_to(sequence.min(self.base + MAX_SPAN));
+        if sequence - self.base >= MAX_SPAN {
+            return Offer::Later;
         }
-        self.trim();
         self.slots.push_back(if received { Slot::Released } else { Slot::Sent(qos) });
         self.under_way += 1;
         let packet_id = packet_id(sequence);
@@ -139,7 +143,7 @@ impl Outbound {
     /// The queue's message with `sequence` is not sent at all (expired, too large, QoS 0): its place is passed over.
     /// Nothing happens if it is not the next one.
     pub fn skip_to(&mut self, after: u64) {
-        while self.next() < after {
+        for _ in self.next()..after {
             self.slots.push_back(Slot::Done);
             self.trim();
         }
@@ -159,6 +163,7 @@ impl Outbound {
                 Acked::Received(sequence)
             }
             Slot::Released => Acked::Again(sequence),
+            Slot::Received => Acked::Awaited,
             _ => Acked::Unknown,
         }
     }

@@ -301,8 +301,9 @@ impl Shard {
     fn received(&mut self, id: SessionId, sequences: &[u64], effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         for &sequence in sequences {
-            // A PUBREC that comes again is answered by PUBREL again.
-            if release(session, sequence, &mut self.totals, Queue::receive) || session.queue.is_received(sequence) {
+            // A PUBREC that comes again is answered by PUBREL again. An entry that overflow took while it was under way
+            // is received all the same: the client has it, and waits for PUBREL.
+            if release(session, sequence, &mut self.totals, Queue::receive) || session.queue.note_received(sequence) {
                 effects.push(Effect::Received { session: id, sequence });
             }
         }
@@ -396,6 +397,10 @@ fn make_room(session: &mut Session, bytes: u64, totals: &mut Totals, effects: &m
     };
     let hopeless = limits.messages == 0 || bytes > limits.bytes;
     while let Some(reason) = over(&session.queue) {
+        // The publisher was asked before, and told if it was refused: what slipped in since must not be lost.
+        if limits.policy == Overflow::Refuse && !hopeless {
+            return true;
+        }
         if hopeless || limits.policy != Overflow::DropOldest {
             effects.push(Effect::Dropped { session: session.id, sequence: None, reason });
             return false;

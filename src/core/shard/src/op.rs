@@ -220,6 +220,7 @@ pub enum Overflow {
     DropOldest,
     /// The newcomer is not taken.
     DropNewest,
-    /// The publisher is told. That is decided before an op is made; an op that comes nevertheless: as `DropNewest`.
+    /// The publisher is told. That is decided before an op is made; an op that comes nevertheless was accepted, and is
+    /// taken beyond the bound.
     Refuse,
 }

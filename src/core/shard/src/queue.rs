@@ -253,9 +253,15 @@ impl Queue {
         Some(bytes)
     }
 
-    /// Whether `sequence` is received.
-    pub(crate) fn is_received(&self, sequence: u64) -> bool {
-        self.received.binary_search(&sequence).is_ok()
+    /// Notes that `sequence`, which has no entry any more, is received; false if it never had one.
+    pub(crate) fn note_received(&mut self, sequence: u64) -> bool {
+        if sequence >= self.next() {
+            return false;
+        }
+        if let Err(at) = self.received.binary_search(&sequence) {
+            self.received.insert(at, sequence);
+        }
+        true
     }
 
     /// Forgets that `sequence` was received; whether it was.

@@ -47,6 +47,9 @@ pub(crate) struct Totals {
     pub(crate) young_bytes: u64,
 }
 
+/// Bytes of retained messages that are read together.
+const RETAINED_PAGE: usize = 256 * 1024;
+
 /// One deterministic state machine of durable state.
 #[derive(Debug)]
 pub struct Shard {
@@ -138,6 +141,12 @@ impl Shard {
         all.into_iter()
     }
 
+    /// How many sessions a connection has.
+    #[must_use]
+    pub fn attached_count(&self) -> usize {
+        self.sessions.values().filter(|session| session.attached).count()
+    }
+
     /// How many sessions there are.
     #[must_use]
     pub fn session_count(&self) -> usize {
@@ -205,7 +214,8 @@ impl Shard {
     }
 
     /// Retained messages that match `filter` (without `$share`), in the order of their topics, behind `after`: at most
-    /// `max_found`, looking at no more than `max_scanned` topics. Returns the last topic looked at; `None` at the end.
+    /// `max_found`, at most some 256 KiB if they are more than one, looking at no more than `max_scanned` topics. Returns
+    /// the last topic looked at; `None` at the end.
     ///
     /// # Errors
     /// When the tables cannot be read or are damaged.
@@ -219,10 +229,13 @@ impl Shard {
         out: &mut Vec<(Arc<Message>, u64)>,
     ) -> Result<Option<Arc<str>>, TablesError> {
         let reader = self.reader(tables);
+        let mut bytes = 0;
         self.retained.scan(filter, after, max_scanned, max_found, &mut |found| {
             let index = found.index;
-            out.push((found.message(self.id, &reader)?, index));
-            Ok(())
+            let message = found.message(self.id, &reader)?;
+            bytes += message.size();
+            out.push((message, index));
+            Ok(bytes >= RETAINED_PAGE)
         })
     }
 

@@ -41,7 +41,7 @@ fn a_release_is_sent_only_after_the_mark_is_durable() {
     out.offer(7, QoS::ExactlyOnce, false);
     assert_eq!(out.pubcomp(8), Acked::Unknown);
     assert_eq!(out.pubrec(8), Acked::Received(7));
-    assert_eq!(out.pubrec(8), Acked::Unknown);
+    assert_eq!(out.pubrec(8), Acked::Awaited);
     assert_eq!(out.pubcomp(8), Acked::Unknown);
     assert_eq!(out.released(7), Some(8));
     assert_eq!(out.released(7), None);
@@ -72,6 +72,20 @@ fn identifiers_wrap_without_meeting_one_under_way() {
     assert_eq!(out.offer(MAX_SPAN, QoS::AtLeastOnce, false), Offer::Later);
     assert_eq!(out.puback(1), Acked::Complete(0));
     assert!(matches!(out.offer(MAX_SPAN, QoS::AtLeastOnce, false), Offer::Publish { .. }));
+}
+
+#[test]
+fn a_gap_wider_than_the_identifiers_waits_for_the_oldest_message() {
+    let mut out = Outbound::new(10, 0, 0);
+    out.offer(0, QoS::AtLeastOnce, false);
+    out.offer(1, QoS::AtLeastOnce, false);
+    // Overflow took everything between: the next one is farther away than identifiers reach.
+    assert_eq!(out.offer(100_000, QoS::AtLeastOnce, false), Offer::Later);
+    assert_eq!(out.puback(2), Acked::Complete(1));
+    assert!(!out.has_room());
+    assert_eq!(out.puback(1), Acked::Complete(0));
+    assert!(out.has_room());
+    assert!(matches!(out.offer(100_000, QoS::AtLeastOnce, false), Offer::Publish { .. }));
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +161,7 @@ proptest! {
                     let wanted = match model.get(&sequence) {
                         Some(Model::Two) => Acked::Received(sequence),
                         Some(Model::Released) => Acked::Again(sequence),
+                        Some(Model::Received) => Acked::Awaited,
                         _ => Acked::Unknown,
                     };
                     prop_assert_eq!(out.pubrec(packet_id(sequence)), wanted);

@@ -124,14 +124,15 @@ impl Index {
     }
 
     /// Calls `found` with what matches `filter` behind `after`, in order, at most `max_found` times, looking at no more
-    /// than `max_scanned` topics. Returns the last topic looked at; `None` at the end.
+    /// than `max_scanned` topics, and until `found` says that it has enough. Returns the last topic looked at; `None` at
+    /// the end.
     pub(crate) fn scan(
         &self,
         filter: &str,
         after: Option<&str>,
         max_scanned: usize,
         max_found: usize,
-        found: &mut dyn FnMut(Found) -> Result<(), TablesError>,
+        found: &mut dyn FnMut(Found) -> Result<bool, TablesError>,
     ) -> Result<Option<Arc<str>>, TablesError> {
         if !matching::has_wildcard(filter) {
             if let Some(retained) = self.topics.get(filter).filter(|_| after.is_none_or(|after| after < filter)) {
@@ -159,8 +160,8 @@ impl Index {
             } else {
                 match matching::judge(filter, topic) {
                     Verdict::Match => {
-                        found(Found::of(retained))?;
-                        found_left -= 1;
+                        let enough = found(Found::of(retained))?;
+                        found_left = if enough { 0 } else { found_left - 1 };
                     }
                     Verdict::Mismatch => {}
                     Verdict::Seek(to) => (target, walked) = (Some(to), 0),

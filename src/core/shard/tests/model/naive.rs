@@ -61,6 +61,9 @@ impl Naive {
             if (session.queue.len() as u64) < limits.messages && bytes + weight(&entry) <= limits.bytes {
                 break;
             }
+            if limits.policy == Overflow::Refuse && limits.messages != 0 && weight(&entry) <= limits.bytes {
+                break;
+            }
             if limits.policy != Overflow::DropOldest || limits.messages == 0 || weight(&entry) > limits.bytes {
                 return;
             }
@@ -173,7 +176,8 @@ impl Naive {
             Op::Received { session, sequences } => {
                 let Some(session) = self.sessions.get_mut(&session.0) else { return };
                 for sequence in sequences {
-                    if session.queue.remove(&sequence).is_some() {
+                    session.queue.remove(&sequence);
+                    if sequence < session.next {
                         session.received.insert(sequence);
                     }
                 }

@@ -65,7 +65,22 @@ fn a_received_entry_keeps_its_place_without_its_message() {
     assert_eq!(bench.apply(Op::Received { session, sequences: vec![1] }).len(), 1);
     bench.apply(Op::Acknowledge { session, sequences: vec![1] });
     assert_eq!(bench.sequences(session), [2, 3]);
-    assert!(bench.apply(Op::Received { session, sequences: vec![1] }).is_empty());
+    assert!(bench.apply(Op::Received { session, sequences: vec![9] }).is_empty());
+}
+
+#[test]
+fn an_entry_that_overflow_took_under_way_is_received_all_the_same() {
+    let mut bench = Bench::new();
+    let limits = QueueLimits { messages: 1, bytes: u64::MAX, policy: Overflow::DropOldest };
+    let (session, _) = bench.attach(Attach { limits, ..Attach::default() });
+    (0..2).for_each(|_| drop(bench.enqueue(session, b"x")));
+    assert_eq!(bench.sequences(session), [2]);
+    // The client has it and waits for PUBREL, also after a crash.
+    let effects = bench.apply(Op::Received { session, sequences: vec![1] });
+    assert_eq!(effects, [Effect::Received { session, sequence: 1 }]);
+    bench.reload();
+    let received: Vec<_> = bench.shard.session(session).unwrap().received().collect();
+    assert_eq!(received, [1]);
 }
 
 #[test]
@@ -90,7 +105,7 @@ fn a_full_queue_drops_the_oldest_or_the_newest() {
     let mut bench = Bench::new();
     let mut limits = QueueLimits { messages: 2, bytes: u64::MAX, policy: Overflow::DropOldest };
     let (oldest, _) = bench.attach(Attach { client: "oldest", limits, ..Attach::default() });
-    limits.policy = Overflow::Refuse;
+    limits.policy = Overflow::DropNewest;
     let (newest, _) = bench.attach(Attach { client: "newest", limits, ..Attach::default() });
     (0..2).for_each(|_| drop(bench.apply(enqueue_to(&[oldest, newest], b"x"))));
     let effects = bench.apply(enqueue_to(&[oldest, newest], b"x"));
@@ -131,4 +146,13 @@ fn a_page_respects_its_bounds_but_gives_at_least_one() {
         assert_eq!(page(7, 10, usize::MAX), (0, 7));
         bench.checkpoint();
     }
+}
+
+#[test]
+fn what_was_accepted_before_the_queue_was_full_is_kept_where_others_are_refused() {
+    let mut bench = Bench::new();
+    let limits = QueueLimits { messages: 2, bytes: u64::MAX, policy: Overflow::Refuse };
+    let (session, _) = bench.attach(Attach { limits, ..Attach::default() });
+    (0..3).for_each(|_| drop(bench.enqueue(session, b"x")));
+    assert_eq!(bench.sequences(session), [1, 2, 3]);
 }
