@@ -329,7 +329,12 @@ impl Broker {
     }
 }
 
-/// A client identifier for a client that has none.
+/// A client identifier for a client that has none: `auto-` and a random UUID, as mosquitto makes them.
 fn generated_id() -> String {
-    format!("auto-{:016x}{:016x}", entropy::u64(), entropy::u64())
+    let (high, low) = (entropy::u64(), entropy::u64());
+    let bits = |value: u64, shift: u32| (value >> shift) & 0xffff;
+    // Version 4, variant 1: nothing but random bits (RFC 9562 section 5.4).
+    let (version, variant) = (bits(high, 0) & 0x0fff | 0x4000, bits(low, 48) & 0x3fff | 0x8000);
+    let node = low & 0xffff_ffff_ffff;
+    format!("auto-{:08x}-{:04x}-{version:04x}-{variant:04x}-{node:012x}", high >> 32, bits(high, 16))
 }

@@ -240,11 +240,13 @@ impl Peer {
     }
 
     /// The connection is over and its task has done all that follows from it.
-    pub(crate) fn set_gone(&self) {
+    pub(crate) fn set_gone(self: &Arc<Self>) {
         self.gone.store(true, Ordering::Release);
         self.gone_notify.notify_waiters();
-        // The socket closes now, even if somebody still holds the peer.
-        crate::env::net::shutdown(&self.stream);
+        // The socket closes now, even if somebody else still holds the peer.
+        if Arc::strong_count(self) > 1 {
+            crate::env::net::shutdown(&self.stream);
+        }
     }
 
     /// Waits until [`Self::set_gone`] was called.

@@ -44,6 +44,14 @@ pub(crate) enum Step {
     Finished,
 }
 
+impl Broker {
+    /// Whether no replay would find anything: nothing is retained, and nothing that may be is under way.
+    pub(crate) fn nothing_retained(&self) -> bool {
+        self.store.submitted() == self.store.applied()
+            && (0..self.store.shard_count()).all(|shard| self.store.lock(ShardId(shard)).retained_count() == 0)
+    }
+}
+
 impl Replay {
     /// A replay of `filter` (not a shared one) from `after` on. `durable`: for a persistent session.
     pub(crate) fn new(filter: Arc<str>, options: SubscriptionOptions, after: Option<Arc<str>>, durable: bool) -> Self {

@@ -85,7 +85,11 @@ impl Connection {
     /// Records what was granted, and lines up the retained messages.
     fn subscribed(&mut self, granted: Vec<Granted>) {
         let durable = self.durable.filter(|durable| durable.queue);
+        let nothing_retained = self.broker.nothing_retained();
         for grant in granted.iter().filter(|grant| grant.replay) {
+            if nothing_retained && !grant.filter.starts_with('$') {
+                continue;
+            }
             // One that is still going on for the same filter is replaced: this one begins anew.
             self.new_replays.retain(|replay| *replay.filter() != grant.filter);
             self.peer.lock().replays.retain(|replay| *replay.filter() != grant.filter);
@@ -95,7 +99,10 @@ impl Connection {
         if let Some(durable) = durable.filter(|_| !granted.is_empty()) {
             let subscriptions = granted
                 .into_iter()
-                .map(|grant| Subscription { filter: grant.filter, options: grant.options, replay: grant.replay })
+                .map(|grant| {
+                    let replay = grant.replay && !nothing_retained;
+                    Subscription { filter: grant.filter, options: grant.options, replay }
+                })
                 .collect();
             self.ops.push((durable.shard, Op::Subscribe { session: durable.session, subscriptions }));
         } else if !self.new_replays.is_empty() && self.broker.store.submitted() > self.broker.store.applied() {
