@@ -72,14 +72,15 @@ fn line(out: &mut dyn Write, text: &str) -> io::Result<()> {
 fn rows(folder: &Path, out: &mut dyn Write) -> io::Result<()> {
     let mut failed = None;
     let read = SledEngine::open(folder, 16 << 20).and_then(|tables| {
-        // Above every key: kinds and shards are far from the highest byte.
-        tables.range(&[], &[0xff; 64], &mut |key, value| match line(out, &format!("row {} {}", hex(key), hex(value))) {
+        let mut each = |key: &[u8], value: &[u8]| match line(out, &format!("row {} {}", hex(key), hex(value))) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failed = Some(error);
                 ControlFlow::Break(())
             }
-        })
+        };
+        // Above every key: kinds and shards are far from the highest byte.
+        Ok(tables.range(&[], &[0xff; 64], &mut each)?)
     });
     if let Some(error) = failed {
         return Err(error);

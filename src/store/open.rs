@@ -8,8 +8,8 @@ use super::files::{DiskFiles, Files, FolderLock};
 use super::journal::{AppendError, Journal, Shelf};
 use super::record::{Kind, RecordBuilder};
 use super::recovery::{Recovered, recover, tables_error};
-use super::sled::SledEngine;
-use super::spares::Spares;
+use super::sled::{OpenError, SledEngine};
+use super::spares::{Spares, give_up_reserve};
 use super::stats::{Counters, HealthCell};
 use super::writer::{TERM, Writer};
 use super::{Sink, Store, StoreError};
@@ -41,8 +41,7 @@ impl Opened {
         }
         let files = Arc::new(DiskFiles::new(&config.folder)?);
         let lock = FolderLock::take(&config.folder)?;
-        let engine = SledEngine::open(&config.folder.join("sled"), config.sled_cache_bytes)
-            .map_err(|error| tables_error(&*files, error))?;
+        let engine = open_tables(&config, &*files)?;
         Self::open_with(config, files, Arc::new(engine), Some(lock))
     }
 
@@ -124,6 +123,19 @@ impl Opened {
         drop(threads);
         Ok(self.store)
     }
+}
+
+/// Opens the tables. On a full disk the reserve is given up for it: sled writes when it opens.
+fn open_tables(config: &StoreConfig, files: &dyn Files) -> Result<SledEngine, StoreError> {
+    let folder = config.folder.join("sled");
+    let mut opened = SledEngine::open(&folder, config.sled_cache_bytes);
+    if matches!(opened, Err(OpenError::Full(_))) && give_up_reserve(files) {
+        opened = SledEngine::open(&folder, config.sled_cache_bytes);
+    }
+    opened.map_err(|error| match error {
+        OpenError::Full(source) => StoreError::io("cannot open the tables in", folder, source),
+        OpenError::Tables(error) => tables_error(files, error),
+    })
 }
 
 fn check(config: &StoreConfig) -> Result<(), StoreError> {

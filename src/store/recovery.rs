@@ -238,7 +238,7 @@ fn load(
     mark: Option<&mut Mark>,
 ) -> Result<(Shard, u64), StoreError> {
     let failed = |error| tables_error(files, error);
-    let damaged = |what: String| StoreError::Tables { folder: files.folder().to_owned(), key: None, what };
+    let damaged = |what: String| StoreError::Tables { folder: files.folder().join("sled"), key: None, what };
     let mut index = checkpoint_index(engine, id).map_err(failed)?;
     if let Some(mark) = mark {
         // A checkpoint is a difference: over tables that stand elsewhere it would make what never was.

@@ -5,7 +5,7 @@
 //! it panic; and after one failed write it answers every call with that error until it is opened again.
 
 use super::engine::{Engine, EngineError};
-use super::files::sync_folder;
+use super::files::{is_full, sync_folder};
 use nightjar_shard::{Change, Tables, TablesError};
 use parking_lot::RwLock;
 use std::ops::ControlFlow;
@@ -34,7 +34,7 @@ struct Open {
 
 impl SledEngine {
     /// Opens what is in `folder`, or makes it.
-    pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, TablesError> {
+    pub(crate) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         let open = open(folder, cache_bytes)?;
         Ok(Self { folder: folder.to_owned(), cache_bytes, open: RwLock::new(Some(open)) })
     }
@@ -46,14 +46,35 @@ impl SledEngine {
     }
 }
 
+/// Why sled does not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// There is no space for what sled writes when it opens; what it has is not to blame.
+    #[error("{0}")]
+    Full(std::io::Error),
+    /// Anything else.
+    #[error(transparent)]
+    Tables(#[from] TablesError),
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        if is_full(&error) { Self::Full(error) } else { Self::Tables(unavailable(error)) }
+    }
+}
+
 fn closed() -> sled::Error {
     sled::Error::Io(std::io::Error::other("closed after an error"))
 }
 
 /// Some of sled's answers to damage and to a full disk are panics: here they become errors.
 fn guarded<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, TablesError> {
+    caught(work)?.map_err(|error| TablesError::Unavailable(error.to_string()))
+}
+
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, TablesError> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| TablesError::Unavailable(error.to_string())),
+        Ok(result) => Ok(result),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
@@ -62,17 +83,21 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Tables
     }
 }
 
-fn open(folder: &Path, cache_bytes: u64) -> Result<Open, TablesError> {
-    remove_leftovers(folder).map_err(unavailable)?;
-    let database = guarded(|| {
-        // Without a flusher thread: only a checkpoint writes, and it waits for what it wrote.
-        sled::Config::new().path(folder).cache_capacity(cache_bytes).segment_size(SEGMENT).flush_every_ms(None).open()
-    })?;
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(folder.join("db")).map_err(unavailable)?;
-    file.sync_all().map_err(unavailable)?;
-    sync_folder(folder).map_err(unavailable)?;
+fn open(folder: &Path, cache_bytes: u64) -> Result<Open, OpenError> {
+    remove_leftovers(folder)?;
+    // Without a flusher thread: only a checkpoint writes, and it waits for what it wrote.
+    let config = sled::Config::new().path(folder).cache_capacity(cache_bytes);
+    let config = config.segment_size(SEGMENT).flush_every_ms(None);
+    let database = match caught(|| config.open())? {
+        Ok(database) => database,
+        Err(sled::Error::Io(error)) => return Err(error.into()),
+        Err(error) => return Err(TablesError::Unavailable(error.to_string()).into()),
+    };
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(folder.join("db"))?;
+    file.sync_all()?;
+    sync_folder(folder)?;
     if let Some(parent) = folder.parent() {
-        sync_folder(parent).map_err(unavailable)?;
+        sync_folder(parent)?;
     }
     Ok(Open { database, file })
 }
@@ -149,7 +174,11 @@ impl Engine for SledEngine {
         // Closing tries to flush what it has, with the sticky error or even a panic again: of no interest.
         let old = current.take();
         let _ = catch_unwind(AssertUnwindSafe(move || drop(old)));
-        *current = Some(open(&self.folder, self.cache_bytes)?);
+        let opened = open(&self.folder, self.cache_bytes).map_err(|error| match error {
+            OpenError::Full(error) => unavailable(error),
+            OpenError::Tables(error) => error,
+        });
+        *current = Some(opened?);
         Ok(())
     }
 }

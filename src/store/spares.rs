@@ -12,6 +12,11 @@ const READY: usize = 1;
 const KEPT: usize = 2;
 const BLOCK: usize = 256 << 10;
 
+/// Gives up the reserve before there are any [`Spares`]; whether there was one.
+pub(crate) fn give_up_reserve(files: &dyn Files) -> bool {
+    files.remove(RESERVE).is_ok()
+}
+
 /// The prepared segments, and the reserve: a file that is given up when the disk is full.
 pub(crate) struct Spares {
     files: Arc<dyn Files>,
