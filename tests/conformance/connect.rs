@@ -48,7 +48,8 @@ fn mqtt_3_1_2_11_without_a_will_flag_there_is_no_will() {
     w.subscribe("#", 2);
     for version in VERSIONS {
         let id = field(b"c");
-        for flags in [0x02 | 8, 0x02 | 0x10, 0x02 | 0x20] {
+        // MQTT 3.1 says nothing of the flags of a will that is not there.
+        for flags in [0x02 | 8, 0x02 | 0x10, 0x02 | 0x20].into_iter().filter(|_| version != V31) {
             refused(&broker, version, &connect(version, flags, &[&id]));
         }
         // Will fields without the flag are bytes too many; Will QoS 3 is none.
@@ -108,7 +109,7 @@ fn mqtt_3_1_4_6_nothing_behind_a_refused_connect_is_processed() {
     for version in VERSIONS {
         let connects = [
             Connect::of(version, "c").will(Will::new("$SYS/x", "x")).encode(),
-            connect(version, 0x03, &[&field(b"c")]),
+            connect(version, 0x1e, &[&field(b"c")]),
             connect(version, 0x82, &[&field(b"c")[..2]]),
             if version == V5 {
                 Connect::v5("c").prop(Prop(prop::AUTH_METHOD, Value::Text("none".into()))).encode()
@@ -188,7 +189,7 @@ fn mqtt_v311_3_1_4_1_a_connect_against_the_rules_is_closed_without_an_answer() {
 
 #[test]
 fn mqtt_3_1_2_24_not_even_connack_is_larger_than_the_client_takes() {
-    let broker = Broker::with(&["mqtt.server_keep_alive=50"]);
+    let broker = Broker::with(&["mqtt.server_keep_alive=50s"]);
     let long = "x".repeat(60);
     for maximum in [1u32, 4, 5, 10, 20, 30, 40, 100] {
         for connect in [
@@ -207,7 +208,7 @@ fn mqtt_3_1_2_24_not_even_connack_is_larger_than_the_client_takes() {
 #[test]
 fn mqtt_3_1_2_29_without_problem_information_no_answer_explains_itself() {
     let broker = Broker::start();
-    let mut c = Connect::v5("c").prop(prop::request_problem(0)).open(&broker);
+    let mut c = Connect::v5("c").prop(prop::request_problem(0)).manual().open(&broker);
     let silent = |p: Packet| {
         let (Packet::Ack { props, .. } | Packet::Suback { props, .. } | Packet::Unsuback { props, .. }) = p else {
             panic!("{p:?}")
