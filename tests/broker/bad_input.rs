@@ -202,6 +202,25 @@ fn acknowledgements_of_nothing_do_no_harm() {
 }
 
 #[test]
+fn an_acknowledgement_of_another_qos_ends_the_connection() {
+    let broker = Broker::start();
+    let mut publisher = broker.v311("publisher");
+    for version in VERSIONS {
+        // QoS of the message, and what may not answer it: PUBACK, PUBREC, PUBCOMP.
+        for (qos, kinds) in [(1, [0x50, 0x70]), (2, [0x40, 0x70])] {
+            for kind in kinds {
+                let mut c = broker.client(version, "c");
+                c.subscribe("t", qos);
+                publisher.publish("t", "x", qos);
+                let packet_id = c.expect_payload("x").id;
+                c.send(&ack_bytes(kind, packet_id));
+                c.expect_cut(&[0x82]);
+            }
+        }
+    }
+}
+
+#[test]
 fn random_bytes_cost_only_their_connection() {
     let broker = Broker::start();
     let mut bystander = broker.v311("bystander");

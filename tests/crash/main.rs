@@ -170,11 +170,24 @@ impl Load {
         }
         for mut s in subscribers {
             s.drain(broker.port(), secs(2));
+            explain_duplicates(&s);
+            if s.retained_copies > 0 {
+                println!("{}: {} copies of retained messages", s.name, s.retained_copies);
+            }
             history.sessions.insert(s.name.clone(), (s.connects, s.session_losses));
             let deliver = |d: support::persist::Delivered| Delivery { publisher: d.publisher, seq: d.seq, qos: d.qos };
             let delivered = s.delivered.into_iter().map(deliver).collect();
             history.readers.insert(s.name, Reader { qos: s.qos, delivered });
         }
+    }
+}
+
+/// Says how the first duplicate at QoS 2 came about, if there is one.
+fn explain_duplicates(s: &Subscriber) {
+    let mut seen = std::collections::BTreeSet::new();
+    let twice = s.delivered.iter().filter(|d| d.qos == 2).find(|d| !seen.insert((&d.publisher, d.seq)));
+    if let Some(d) = twice {
+        s.explain(&format!("{}:{}", d.publisher, d.seq)).iter().for_each(|line| println!("  {}: {line}", s.name));
     }
 }
 

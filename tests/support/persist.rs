@@ -252,7 +252,11 @@ pub struct Subscriber {
     held: Option<Client>,
     unreleased: BTreeSet<u16>,
     subscribed: bool,
-    /// All that the application was given, in order.
+    /// The QoS 2 packets that were read, with the number of the connection: what a duplicate is explained by.
+    pub trace: Vec<(u64, String)>,
+    /// Copies of retained messages that a SUBSCRIBE brought: deliveries of their own, beside those of the publications.
+    pub retained_copies: u64,
+    /// All publications that the application was given, in order.
     pub delivered: Vec<Delivered>,
     /// CONNACKs that denied a session which existed.
     pub session_losses: u64,
@@ -273,6 +277,8 @@ impl Subscriber {
             held: None,
             unreleased: BTreeSet::new(),
             subscribed: false,
+            trace: Vec::new(),
+            retained_copies: 0,
             delivered: Vec::new(),
             session_losses: 0,
             connects: 0,
@@ -334,12 +340,37 @@ impl Subscriber {
         client.disconnect();
     }
 
+    /// What was read about the packet identifiers that this payload came with, around each time that it came.
+    pub fn explain(&self, payload: &str) -> Vec<String> {
+        let of_payload = |line: &str| line.ends_with(&format!(" {payload}"));
+        let ids: BTreeSet<&str> =
+            self.trace.iter().filter(|t| of_payload(&t.1)).filter_map(|t| t.1.split(' ').nth(1)).collect();
+        let places: Vec<usize> = (0..self.trace.len()).filter(|i| of_payload(&self.trace[*i].1)).collect();
+        let near = |i: usize| places.iter().any(|p| i.abs_diff(*p) < 60);
+        let of_ids = |line: &str| line.split(' ').nth(1).is_some_and(|id| ids.contains(id));
+        let shown = self.trace.iter().enumerate().filter(|(i, t)| near(*i) && of_ids(&t.1));
+        shown.map(|(i, t)| format!("{i}: connection {}: {}", t.0, t.1)).collect()
+    }
+
     /// Handles one packet; false when the broker says that the connection ends.
     fn take(&mut self, client: &mut Client, packet: Packet) -> bool {
+        match &packet {
+            Packet::Publish(m) if m.qos == 2 => {
+                self.trace.push((
+                    self.connects,
+                    format!("PUBLISH {} dup {} retain {} {}", m.id, u8::from(m.dup), u8::from(m.retain), m.text()),
+                ));
+            }
+            Packet::Ack { kind: PUBREL, id, .. } => self.trace.push((self.connects, format!("PUBREL {id}"))),
+            _ => {}
+        }
         match packet {
             Packet::Publish(m) => {
                 // A QoS 2 identifier that is not released yet is the same message again [MQTT-4.3.3-10].
-                if m.qos < 2 || self.unreleased.insert(m.id) {
+                let new = m.qos < 2 || self.unreleased.insert(m.id);
+                if new && m.retain {
+                    self.retained_copies += 1;
+                } else if new {
                     self.delivered.push(Delivered::of(&m));
                 }
                 if !self.pace.is_zero() {
