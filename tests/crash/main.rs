@@ -134,13 +134,14 @@ impl Load {
             client.subscribe(&format!("c/{name}"), 0);
             // Live messages may come first; only the copy made for the subscription has RETAIN = 1.
             let limit = if acked_before > 0 { secs(10) } else { ms(300) };
+            let deadline = Instant::now() + limit;
             let value = loop {
-                match client.read_packet(limit) {
+                match client.read_packet(deadline.saturating_duration_since(Instant::now())) {
                     Read::Packet(Packet::Publish(m)) if m.retain => {
                         break Some(m.text().rsplit(':').next().unwrap().parse().unwrap_or(0));
                     }
-                    Read::Packet(_) => {}
-                    Read::Timeout | Read::Closed => break None,
+                    Read::Packet(_) if Instant::now() < deadline => {}
+                    Read::Packet(_) | Read::Timeout | Read::Closed => break None,
                 }
             };
             let attempted_after = marks.attempted.load(Ordering::SeqCst);
