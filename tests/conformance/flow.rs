@@ -140,7 +140,7 @@ fn mqtt_4_6_0_2_acknowledgements_come_in_the_order_of_what_they_acknowledge() {
     for version in VERSIONS {
         let mut p = broker.client(version, "p");
         let ids: [u16; 6] = [900, 3, 77, 2, 65_535, 1];
-        let topic = |n: usize| if n % 2 == 0 { "kept" } else { "nobody" };
+        let topic = |n: usize| if n.is_multiple_of(2) { "kept" } else { "nobody" };
         for qos in 1..=2 {
             let messages = ids.iter().enumerate().map(|(n, id)| Publish::new(topic(n), "x").qos(qos).id(*id));
             let bytes: Vec<u8> = messages.flat_map(|m| m.encode(version)).collect();

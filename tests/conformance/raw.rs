@@ -7,66 +7,85 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// A socket without a decoder.
-pub(crate) struct Raw(TcpStream);
+pub(crate) struct Raw {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+}
 
 impl Raw {
     /// Connects, sends the CONNECT, and reads nothing.
     pub(crate) fn open(broker: &Broker, connect: &Connect) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut raw = Self(stream);
+        let mut raw = Self { stream, bytes: Vec::new() };
         raw.send(&connect.encode());
         raw
     }
 
     /// Sends; a broker that has already closed is no error.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).ok();
+        self.stream.write_all(bytes).ok();
     }
 
     /// The packets that come until it is quiet for a while, each with its fixed header.
     pub(crate) fn packets(&mut self) -> Vec<Vec<u8>> {
-        let mut bytes = Vec::new();
         let mut patience = secs(5);
-        while self.read(&mut bytes, patience) {
+        while self.read(patience) {
             patience = ms(150);
         }
-        split(&bytes)
+        self.whole()
+    }
+
+    /// Waits for a packet of this kind; others that come are dropped.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, kind: u8) {
+        while !self.whole().iter().any(|packet| packet[0] >> 4 == kind) {
+            assert!(self.read(secs(10)), "no packet of kind {kind}");
+        }
     }
 
     /// The packets that come until the broker closes.
     #[track_caller]
     pub(crate) fn until_closed(&mut self) -> Vec<Vec<u8>> {
-        let mut bytes = Vec::new();
-        while self.read(&mut bytes, secs(10)) {}
+        while self.read(secs(10)) {}
         let mut one = [0];
-        assert!(!matches!(self.0.read(&mut one), Err(e) if e.kind() == ErrorKind::WouldBlock), "still open");
-        split(&bytes)
+        assert!(!matches!(self.stream.read(&mut one), Err(e) if e.kind() == ErrorKind::WouldBlock), "still open");
+        self.whole()
     }
 
-    fn read(&mut self, bytes: &mut Vec<u8>, limit: Duration) -> bool {
+    fn read(&mut self, limit: Duration) -> bool {
         let mut chunk = [0; 4096];
-        self.0.set_read_timeout(Some(limit)).unwrap();
-        match self.0.read(&mut chunk) {
+        self.stream.set_read_timeout(Some(limit)).unwrap();
+        match self.stream.read(&mut chunk) {
             Ok(0) | Err(_) => false,
             Ok(n) => {
-                bytes.extend_from_slice(&chunk[..n]);
+                self.bytes.extend_from_slice(&chunk[..n]);
                 true
             }
         }
     }
+
+    /// Takes the packets that are there in full.
+    fn whole(&mut self) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        while let Some(size) = size(&self.bytes) {
+            packets.push(self.bytes.drain(..size).collect());
+        }
+        packets
+    }
 }
 
-fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut packets = Vec::new();
-    while !bytes.is_empty() {
-        let digits = bytes[1..].iter().take_while(|b| **b >= 128).count() + 1;
-        let length: usize = bytes[1..=digits].iter().rev().fold(0, |n, b| n << 7 | usize::from(b & 127));
-        let (packet, rest) = bytes.split_at(1 + digits + length);
-        packets.push(packet.to_vec());
-        bytes = rest;
+/// The size of the packet at the front, if it is there in full.
+fn size(bytes: &[u8]) -> Option<usize> {
+    let (mut length, mut at) = (0, 1);
+    loop {
+        let byte = *bytes.get(at)?;
+        length |= usize::from(byte & 127) << (7 * (at - 1));
+        at += 1;
+        if byte < 128 {
+            return (bytes.len() >= at + length).then_some(at + length);
+        }
     }
-    packets
 }
 
 /// A CONNECT by its parts: flags, and what follows keep alive (and, in v5, an empty property block).
