@@ -1,5 +1,6 @@
 //! Malformed and illegal packets: what the specification says, for that connection only.
 
+use crate::support::client::ack_bytes;
 use crate::support::wire::{V5, V31, V311, VERSIONS_WITH_NAMES, field, packet, properties, varint};
 use crate::support::{Broker, Connect, Packet, Publish, Random, Read, VERSIONS, ms, prop, secs};
 
@@ -167,6 +168,18 @@ fn illegal_connects() {
     refused(V311, &connect(b"MQTT", 3, 2, id));
     refused(V311, &connect(b"MQIsdp", 4, 2, id));
     refused(V311, &connect(b"MQTT", 0, 2, id));
+    // The first byte's flags are reserved [MQTT-2.1.3-1]; 3.1 has them unused.
+    for (level, name) in VERSIONS_WITH_NAMES {
+        let mut bytes = connect(name, level, 2, id);
+        bytes[0] |= 2;
+        if level > V31 {
+            refused(level, &bytes);
+        } else {
+            let mut c = broker.socket_for(level);
+            c.send(&bytes);
+            assert!(matches!(c.recv(), Packet::Connack { code: 0, .. }));
+        }
+    }
     broker.v311("c").ping();
 }
 
@@ -207,7 +220,7 @@ fn an_acknowledgement_of_another_qos_ends_the_connection() {
     let mut publisher = broker.v311("publisher");
     for version in VERSIONS {
         // QoS of the message, and what may not answer it: PUBACK, PUBREC, PUBCOMP.
-        for (qos, kinds) in [(1, [0x50, 0x70]), (2, [0x40, 0x70])] {
+        for (qos, kinds) in [(1, [5, 7]), (2, [4, 7])] {
             for kind in kinds {
                 let mut c = broker.client(version, "c");
                 c.subscribe("t", qos);

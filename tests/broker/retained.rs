@@ -165,3 +165,35 @@ fn a_slow_reader_of_retained_messages_still_gets_live_ones_and_nothing_twice() {
     s.expect_nothing();
     assert_eq!((kept, live), (300, 20));
 }
+
+#[test]
+fn a_subscriber_gets_its_copy_however_often_the_message_is_replaced() {
+    let broker = Broker::start();
+    let mut p = broker.v311("p");
+    p.retain("t", "0", 1);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                n += 1;
+                p.retain("t", n.to_string(), 1);
+            }
+        });
+        let missing = (0..1500).filter(|_| !has_retained_copy(&mut broker.v311("s"))).count();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(missing, 0, "of 1500 subscribers [MQTT-3.3.1-6]");
+    });
+}
+
+/// Subscribes, and looks for the copy with RETAIN = 1 among the live messages for a second.
+fn has_retained_copy(s: &mut crate::support::Client) -> bool {
+    s.subscribe("t", 0);
+    let start = std::time::Instant::now();
+    while start.elapsed() < ms(1000) {
+        if matches!(s.read_packet(ms(100)), Read::Packet(Packet::Publish(m)) if m.retain) {
+            return true;
+        }
+    }
+    false
+}
