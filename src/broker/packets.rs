@@ -288,6 +288,7 @@ impl Connection {
             }
             (Acked::Complete(_), None) => self.opened = true,
             (Acked::Received(sequence), Some(durable)) => self.note_sequence(durable, sequence, true),
+            (Acked::Misplaced, _) => return Err(protocol("an acknowledgement that belongs to another QoS")),
             _ => {}
         }
         Ok(())

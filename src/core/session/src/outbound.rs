@@ -65,8 +65,11 @@ pub enum Acked {
     Again(u64),
     /// A PUBREC came again before the first one's mark is durable: PUBREL follows when it is.
     Awaited,
-    /// No message with that identifier waits for this kind of acknowledgement.
+    /// No message with that identifier is under way.
     Unknown,
+    /// The message under way with that identifier is of another QoS, or not that far: what came belongs to none of its
+    /// exchange [MQTT-4.3.2-3], [MQTT-4.3.3-3], and waiting for what does would hold its place for ever.
+    Misplaced,
 }
 
 impl Outbound {
@@ -151,7 +154,11 @@ impl Outbound {
 
     /// PUBACK has come.
     pub fn puback(&mut self, packet_id: u16) -> Acked {
-        self.complete(packet_id, |slot| slot == Slot::Sent(QoS::AtLeastOnce))
+        self.complete(packet_id, |slot| match slot {
+            Slot::Sent(QoS::AtLeastOnce) => Ok(()),
+            Slot::Done => Err(Acked::Unknown),
+            _ => Err(Acked::Misplaced),
+        })
     }
 
     /// PUBREC with a reason below 0x80 has come.
@@ -164,13 +171,18 @@ impl Outbound {
             }
             Slot::Released => Acked::Again(sequence),
             Slot::Received => Acked::Awaited,
-            _ => Acked::Unknown,
+            Slot::Sent(_) => Acked::Misplaced,
+            Slot::Done => Acked::Unknown,
         }
     }
 
     /// PUBREC with a reason of 0x80 or above has come: the client refused the message, which completes it.
     pub fn pubrec_refused(&mut self, packet_id: u16) -> Acked {
-        self.complete(packet_id, |slot| slot == Slot::Sent(QoS::ExactlyOnce))
+        self.complete(packet_id, |slot| match slot {
+            Slot::Sent(QoS::ExactlyOnce) => Ok(()),
+            Slot::Sent(_) => Err(Acked::Misplaced),
+            _ => Err(Acked::Unknown),
+        })
     }
 
     /// The mark that the client has the message with `sequence` is durable: its packet identifier, for PUBREL.
@@ -185,13 +197,17 @@ impl Outbound {
 
     /// PUBCOMP has come.
     pub fn pubcomp(&mut self, packet_id: u16) -> Acked {
-        self.complete(packet_id, |slot| slot == Slot::Released)
+        self.complete(packet_id, |slot| match slot {
+            Slot::Released => Ok(()),
+            Slot::Sent(_) => Err(Acked::Misplaced),
+            _ => Err(Acked::Unknown),
+        })
     }
 
-    fn complete(&mut self, packet_id: u16, expected: impl Fn(Slot) -> bool) -> Acked {
+    fn complete(&mut self, packet_id: u16, expected: impl Fn(Slot) -> Result<(), Acked>) -> Acked {
         let Some((sequence, slot)) = self.find(packet_id) else { return Acked::Unknown };
-        if !expected(*slot) {
-            return Acked::Unknown;
+        if let Err(other) = expected(*slot) {
+            return other;
         }
         *slot = Slot::Done;
         self.under_way -= 1;

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 fn f09_an_identifier_of_the_other_direction_changes_nothing() {
     let mut out = Outbound::new(1, 0, 0);
     assert_eq!(out.offer(0, QoS::AtLeastOnce, false), Offer::Publish { packet_id: 1, dup: false });
-    // The client's own QoS 2 exchange with the same number ends in PUBREL, which is no business of this half.
-    assert_eq!(out.pubrec(1), Acked::Unknown);
-    assert_eq!(out.pubcomp(1), Acked::Unknown);
+    // The client's own QoS 2 exchange with the same number ends in PUBREL, which is no business of this half; nor does
+    // an acknowledgement of another QoS touch the message.
+    assert_eq!(out.pubrec(1), Acked::Misplaced);
+    assert_eq!(out.pubrec_refused(1), Acked::Misplaced);
+    assert_eq!(out.pubcomp(1), Acked::Misplaced);
     assert!(!out.has_room());
     assert_eq!(out.puback(1), Acked::Complete(0));
     assert!(out.has_room());
@@ -39,7 +41,8 @@ fn f33_f35_the_window_is_the_connections_own() {
 fn a_release_is_sent_only_after_the_mark_is_durable() {
     let mut out = Outbound::new(5, 7, 0);
     out.offer(7, QoS::ExactlyOnce, false);
-    assert_eq!(out.pubcomp(8), Acked::Unknown);
+    assert_eq!(out.puback(8), Acked::Misplaced);
+    assert_eq!(out.pubcomp(8), Acked::Misplaced);
     assert_eq!(out.pubrec(8), Acked::Received(7));
     assert_eq!(out.pubrec(8), Acked::Awaited);
     assert_eq!(out.pubcomp(8), Acked::Unknown);
@@ -152,7 +155,11 @@ proptest! {
                 Step::Ack(n) => {
                     let sequence = pick(n);
                     let right = model.get(&sequence) == Some(&Model::One);
-                    let wanted = if right { Acked::Complete(sequence) } else { Acked::Unknown };
+                    let wanted = match model.get(&sequence) {
+                        Some(Model::One) => Acked::Complete(sequence),
+                        Some(_) => Acked::Misplaced,
+                        None => Acked::Unknown,
+                    };
                     prop_assert_eq!(out.puback(packet_id(sequence)), wanted);
                     if right { model.remove(&sequence); }
                 }
@@ -162,7 +169,8 @@ proptest! {
                         Some(Model::Two) => Acked::Received(sequence),
                         Some(Model::Released) => Acked::Again(sequence),
                         Some(Model::Received) => Acked::Awaited,
-                        _ => Acked::Unknown,
+                        Some(Model::One) => Acked::Misplaced,
+                        None => Acked::Unknown,
                     };
                     prop_assert_eq!(out.pubrec(packet_id(sequence)), wanted);
                     if matches!(wanted, Acked::Received(_)) { model.insert(sequence, Model::Received); }
@@ -176,7 +184,11 @@ proptest! {
                 Step::Comp(n) => {
                     let sequence = pick(n);
                     let right = model.get(&sequence) == Some(&Model::Released);
-                    let wanted = if right { Acked::Complete(sequence) } else { Acked::Unknown };
+                    let wanted = match model.get(&sequence) {
+                        Some(Model::Released) => Acked::Complete(sequence),
+                        Some(Model::One | Model::Two) => Acked::Misplaced,
+                        Some(Model::Received) | None => Acked::Unknown,
+                    };
                     prop_assert_eq!(out.pubcomp(packet_id(sequence)), wanted);
                     if right { model.remove(&sequence); }
                 }
