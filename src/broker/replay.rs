@@ -1,8 +1,8 @@
 //! The retained messages that follow a SUBSCRIBE: a page at a time, as fast as the client takes them.
 //!
 //! A replay starts when the SUBACK goes and walks the shards in order, each in the order of topics. Nothing is held but
-//! a cursor. What is published meanwhile reaches the client live, so a retained message that is newer than the replay
-//! is left out [MQTT-3.8.4-4]. For a persistent session the messages at QoS 1 and 2 go through its queue, and the
+//! a cursor. What is published meanwhile reaches the client live, so the message of a topic that had none when the replay
+//! began is left out; of one that had, the newest is sent. For a persistent session the messages at QoS 1 and 2 go through its queue, and the
 //! cursor is durable with them: a session that is resumed gets the rest.
 
 use super::Broker;
@@ -87,6 +87,13 @@ impl Replay {
         if !self.is_ready(broker.store.applied()) {
             return Step::Wait;
         }
+        {
+            // The feeder may be here before the SUBACK of the same position was let go: it goes first.
+            let mut state = peer.lock();
+            if state.release(broker.store.applied()) {
+                peer.schedule(&mut state);
+            }
+        }
         let now = broker.clock.now();
         if self.ceilings.is_empty() {
             self.begin(broker);
@@ -142,8 +149,8 @@ impl Replay {
         let mut entries = Vec::new();
         let mut state = peer.lock();
         let mut complete = true;
-        for (message, index) in page {
-            if *index > ceiling || message.is_expired(now) {
+        for (message, since) in page {
+            if *since > ceiling || message.is_expired(now) {
                 continue;
             }
             let qos = message.qos.min(self.options.qos);
