@@ -55,8 +55,7 @@ impl Broker {
             if buffer.first().is_some_and(|first| first >> 4 != PacketType::Connect as u8) {
                 return Err(Refusal::NotConnect);
             }
-            // Before the version is known any of them will do for the fixed header.
-            let Some(frame) = frame::peek(&buffer, self.limits.max_connect, Version::V311)? else { continue };
+            let Some(frame) = frame::peek(&buffer, self.limits.max_connect, Version::V31)? else { continue };
             let size = frame.size;
             stats::add(|s| &s.packets_received, 1);
             let connect = match decode_connect(&frame) {

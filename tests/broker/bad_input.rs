@@ -223,6 +223,7 @@ fn an_acknowledgement_of_another_qos_ends_the_connection() {
         for (qos, kinds) in [(1, [5, 7]), (2, [4, 7])] {
             for kind in kinds {
                 let mut c = broker.client(version, "c");
+                c.auto_ack = false;
                 c.subscribe("t", qos);
                 publisher.publish("t", "x", qos);
                 let packet_id = c.expect_payload("x").id;

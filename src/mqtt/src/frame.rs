@@ -100,11 +100,13 @@ impl PacketType {
 
     /// Whether the fixed header may have these flags [MQTT-2.1.3-1] (3.1.1: [MQTT-2.2.2-2]).
     ///
-    /// 3.1 had DUP and QoS in every header: a repeated PUBREL, SUBSCRIBE or UNSUBSCRIBE carries DUP there.
+    /// 3.1 had DUP and QoS in every header: a repeated PUBREL, SUBSCRIBE or UNSUBSCRIBE carries DUP there, and those of
+    /// CONNECT are unused, whatever they are.
     #[inline]
     fn takes_flags(self, flags: u8, version: Version) -> bool {
         match self {
             Self::Publish => flags & 6 != 6,
+            Self::Connect => flags == 0 || version == Version::V31,
             Self::PubRel | Self::Subscribe | Self::Unsubscribe => {
                 flags == 2 || (version == Version::V31 && flags == 0xa)
             }
@@ -130,7 +132,7 @@ pub struct Frame<'a> {
 ///
 /// Whatever the fixed header alone shows to be wrong is refused at once, before the body has arrived: a reserved type,
 /// AUTH before v5, wrong flags, a remaining length of more than four bytes, and a packet larger than `max_size`, which
-/// counts the fixed header. Before CONNECT has named the version, `version` may be any.
+/// counts the fixed header. Before CONNECT has named the version, 3.1 is the one that refuses nothing too early.
 #[inline]
 pub fn peek<'a>(buffer: &'a [u8], max_size: usize, version: Version) -> Result<Option<Frame<'a>>, DecodeError> {
     let Some(&first) = buffer.first() else { return Ok(None) };
@@ -178,7 +180,7 @@ fn remaining_length(buffer: &[u8], version: Version) -> Result<Option<(usize, us
 }
 
 #[cold]
-fn wrong_flags(kind: PacketType) -> DecodeError {
+pub(crate) fn wrong_flags(kind: PacketType) -> DecodeError {
     match kind {
         PacketType::Publish => DecodeError::malformed("PUBLISH with QoS 3", "MQTT-3.3.1-4"),
         _ => DecodeError::malformed("wrong flags in the fixed header", "MQTT-2.1.3-1"),

@@ -31,6 +31,15 @@ pub fn validate_name(bytes: &[u8]) -> Result<&str, DecodeError> {
     Ok(name)
 }
 
+/// `filter`, unless it is empty: that no client can mean, so the packet is malformed, where any other mistake in a
+/// filter has its reason code in the answer.
+pub(crate) fn not_empty(filter: &str) -> Result<&str, DecodeError> {
+    if filter.is_empty() {
+        return Err(DecodeError::malformed("empty topic filter", "MQTT-4.7.3-1"));
+    }
+    Ok(filter)
+}
+
 /// Whether `filter` is a well-formed topic filter. The rules of `$share` are [`parse_filter`]'s.
 pub fn validate_filter(filter: &str) -> Result<(), DecodeError> {
     if filter.is_empty() {

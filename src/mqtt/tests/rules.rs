@@ -51,6 +51,7 @@ fn flags_of_the_fixed_header_are_fixed() {
                 let due = match kind {
                     3 => flags & 6 != 6,
                     6 | 8 | 10 => flags == 2 || (version == Version::V31 && flags == 0xa),
+                    1 => flags == 0 || version == Version::V31,
                     15 => flags == 0 && version == Version::V5,
                     _ => flags == 0,
                 };

@@ -93,15 +93,16 @@ impl ConnAckProperties {
 
     fn encode(&self, out: &mut Vec<u8>) {
         wire::put_with_length(out, |out| {
-            property::put_u32(out, id::SESSION_EXPIRY, self.session_expiry);
+            // Any order will do (v5 2.2.2.2); the first three come as mosquitto sends them, which suites compare by byte.
+            property::put_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
+            property::put_string(out, id::ASSIGNED_CLIENT_ID, self.assigned_client_id.as_deref());
             property::put_u16(out, id::RECEIVE_MAXIMUM, self.receive_maximum);
+            property::put_u32(out, id::SESSION_EXPIRY, self.session_expiry);
             // QoS 2 is what absence says; there is no value for it (section 3.2.2.3.4).
             let maximum_qos = self.maximum_qos.filter(|&qos| qos != QoS::ExactlyOnce);
             property::put_u8(out, id::MAXIMUM_QOS, maximum_qos.map(|qos| qos as u8));
             property::put_flag(out, id::RETAIN_AVAILABLE, self.retain_available);
             property::put_u32(out, id::MAXIMUM_PACKET_SIZE, self.maximum_packet_size);
-            property::put_string(out, id::ASSIGNED_CLIENT_ID, self.assigned_client_id.as_deref());
-            property::put_u16(out, id::TOPIC_ALIAS_MAXIMUM, self.topic_alias_maximum);
             property::put_string(out, id::REASON_STRING, self.reason_string.as_deref());
             property::put_user(out, &self.user_properties);
             property::put_flag(out, id::WILDCARD_AVAILABLE, self.wildcard_available);

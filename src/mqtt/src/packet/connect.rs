@@ -2,6 +2,7 @@
 
 use super::auth::check_method;
 use super::connack::{maximum_packet_size, receive_maximum};
+use crate::frame::wrong_flags;
 use crate::property::{self, UserProperties, id};
 use crate::wire::{self, Cursor};
 use crate::{DecodeError, Frame, QoS, Version, topic};
@@ -98,6 +99,9 @@ pub fn connect_version(frame: &Frame<'_>) -> Option<Version> {
 pub fn decode_connect(frame: &Frame<'_>) -> Result<Connect, DecodeError> {
     let mut body = Cursor::new(frame.body);
     let (version, bridge) = protocol(&mut body)?;
+    if frame.flags != 0 && version != Version::V31 {
+        return Err(wrong_flags(frame.kind));
+    }
     let flags = Flags::decode(body.u8()?, version)?;
     let keep_alive = body.u16()?;
     let properties = if version == Version::V5 {

@@ -60,7 +60,7 @@ impl Subscribe {
         };
         let mut filters = Vec::new();
         while !body.is_empty() {
-            let filter = body.string()?;
+            let filter = topic::not_empty(body.string()?)?;
             let mut options = decode_options(body.u8()?, version)?;
             options.identifier = properties.identifier;
             if options.no_local && topic::is_shared(filter) {

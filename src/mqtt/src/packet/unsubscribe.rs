@@ -2,7 +2,7 @@
 
 use crate::property::{self, UserProperties, id};
 use crate::wire::{self, Cursor};
-use crate::{DecodeError, Version};
+use crate::{DecodeError, Version, topic};
 
 /// A client wants no more messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Unsubscribe {
         }
         let mut filters = Vec::new();
         while !body.is_empty() {
-            filters.push(body.string()?.to_owned());
+            filters.push(topic::not_empty(body.string()?)?.to_owned());
         }
         if filters.is_empty() {
             return Err(DecodeError::protocol("UNSUBSCRIBE without a filter", "MQTT-3.10.3-2"));

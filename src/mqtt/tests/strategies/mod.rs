@@ -253,10 +253,15 @@ fn options() -> impl Strategy<Value = SubscriptionOptions> {
     })
 }
 
+/// Any text but the empty one, which makes the packet malformed.
+fn filter() -> impl Strategy<Value = String> {
+    text().prop_filter("not empty", |text| !text.is_empty())
+}
+
 fn subscribe(version: Version) -> impl Strategy<Value = Subscribe> {
     let identifier = only_v5(version, option::of(identifier()), None);
     let user = only_v5(version, user_properties(), UserProperties::new());
-    (packet_id(), identifier, user, vec((text(), options()), 1..5)).prop_map(
+    (packet_id(), identifier, user, vec((filter(), options()), 1..5)).prop_map(
         move |(packet_id, identifier, user_properties, mut filters)| {
             for (filter, options) in &mut filters {
                 if version != Version::V5 {
@@ -279,7 +284,7 @@ fn suback(version: Version) -> impl Strategy<Value = SubAck> {
 }
 
 fn unsubscribe(version: Version) -> impl Strategy<Value = Unsubscribe> {
-    (packet_id(), only_v5(version, user_properties(), UserProperties::new()), vec(text(), 1..5))
+    (packet_id(), only_v5(version, user_properties(), UserProperties::new()), vec(filter(), 1..5))
         .prop_map(|(packet_id, user_properties, filters)| Unsubscribe { packet_id, user_properties, filters })
 }
 
