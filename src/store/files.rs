@@ -175,9 +175,9 @@ impl FolderLock {
             let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
             return Err(StoreError::Locked { folder: folder.to_owned(), pid });
         }
-        file.set_len(0).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        // Only to name this process to a second one: a full disk is no reason not to start.
+        let _ = file.set_len(0).and_then(|()| file.rewind());
+        let _ = writeln!(file, "{}", std::process::id());
         Ok(Self { _file: file })
     }
 }
