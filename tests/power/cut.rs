@@ -4,7 +4,7 @@
 
 use crate::disk::Disk;
 use crate::load::Load;
-use crate::support::{Broker, ms, secs};
+use crate::support::{Broker, Packet, Read, ms, secs};
 use crate::{from_env, random, skipped};
 use std::time::Instant;
 
@@ -55,6 +55,40 @@ fn power_cut_while_segments_are_recycled() {
     run("power cut, recycling", RECYCLING, "data=writeback");
 }
 
+/// The proof that a cut cuts: a broker that was told to acknowledge before it syncs loses what it acknowledged.
+#[test]
+fn power_cut_is_noticed_where_nothing_is_synced() {
+    let test = "power cut, unsynced";
+    let mut broker = Broker::prepare(&[
+        "store.durability=interval",
+        "store.sync_interval=1h",
+        "store.checkpoint_interval=1h",
+        "store.free_space_floor=8MiB",
+        "store.reserve=1MiB",
+    ]);
+    let disk = match Disk::ext4(&broker.data(), broker.scratch().join("image"), 256, "data=ordered") {
+        Ok(disk) => disk,
+        Err(reason) => return skipped(test, &reason),
+    };
+    broker.again();
+    let mut p = broker.v311("p");
+    for n in 0..200 {
+        assert_eq!(p.retain(&format!("r/{n}"), "kept", 1), 0);
+    }
+    disk.cut();
+    broker.kill();
+    disk.power_on();
+    broker.again();
+    let mut r = broker.v311("r");
+    r.subscribe("r/#", 0);
+    let mut kept = 0;
+    while let Read::Packet(Packet::Publish(_)) = r.read_packet(secs(1)) {
+        kept += 1;
+    }
+    println!("{test}: acknowledged 200, of them kept {kept}");
+    assert!(kept < 200, "{test}: the power was not cut, so the other tests prove nothing");
+}
+
 /// The three runs share the cuts that are asked for.
 fn run(test: &str, settings: &[&str], options: &str) {
     let mut random = random(test);
@@ -99,6 +133,9 @@ fn run(test: &str, settings: &[&str], options: &str) {
     }
     let wrote = load.acknowledged();
     load.finish(test);
+    // What sled puts there it never syncs.
+    let blobs = std::fs::read_dir(broker.data().join("sled/blobs")).map_or(0, Iterator::count);
+    assert_eq!(blobs, 0, "{test}: pages that are too large for sled's own file");
     println!(
         "{test}: cuts {cuts} under load and {early} of starts, {wrote} numbers acknowledged until the last, slowest start {slowest:?}"
     );

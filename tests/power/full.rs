@@ -22,23 +22,26 @@ const RECOVERY: Duration = secs(15);
 
 #[test]
 fn full_disk_tmpfs() {
-    run("full disk, tmpfs", |broker| Disk::tmpfs(&broker.data(), 64));
+    run("full disk, tmpfs", |broker, size| Disk::tmpfs(&broker.data(), size));
 }
 
 #[test]
 fn full_disk_ext4() {
-    run("full disk, ext4", |broker| Disk::ext4(&broker.data(), broker.scratch().join("image"), 96, "data=ordered"));
+    run("full disk, ext4", |broker, size| {
+        Disk::ext4(&broker.data(), broker.scratch().join("image"), size, "data=ordered")
+    });
 }
 
-fn run(test: &str, disk: impl Fn(&Broker) -> Result<Disk, String>) {
+fn run(test: &str, disk: impl Fn(&Broker, u64) -> Result<Disk, String>) {
     let mut random = random(test);
     let mut broker = Broker::prepare(SETTINGS);
-    let disk = match disk(&broker) {
+    let rounds = from_env("NIGHTJAR_CRASH_FULL_ROUNDS").unwrap_or(2);
+    // The sessions keep what each round brings, so that the ballast must leave more room for every round.
+    let disk = match disk(&broker, 64 + 32 * rounds) {
         Ok(disk) => disk,
         Err(reason) => return skipped(test, &reason),
     };
     broker.again();
-    let rounds = from_env("NIGHTJAR_CRASH_FULL_ROUNDS").unwrap_or(2);
     let mut absent = Vec::new();
     for qos in [1, 2] {
         let name = format!("absent-{qos}");

@@ -10,7 +10,8 @@
 //! ```
 //! `NIGHTJAR_CRASH_SEED=n` repeats a run's random choices. Cutting the power needs root, loop devices and python3;
 //! filling a disk needs root. Where they are missing a test says by name that it was skipped, and passes.
-#![allow(clippy::unwrap_used)]
+// A test outside the program has no need of its doors to time and threads.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 #[path = "../crash/checker.rs"]
 mod checker;
