@@ -230,7 +230,12 @@ impl Broker {
         encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);
         {
             let mut state = peer.lock();
-            state.packet(&bytes);
+            // One that the client does not take cannot be sent [MQTT-3.1.2-24], and without it nothing can follow.
+            if state.takes(bytes.len()) {
+                state.packet(&bytes);
+            } else {
+                state.close = Some(Close::TooSmall);
+            }
             state.lagging = session.is_some();
             state.replays.extend(
                 taken.replays.into_iter().map(|(filter, options, after)| Replay::new(filter, options, after, true)),
@@ -244,6 +249,10 @@ impl Broker {
             keep_alive = connect.keep_alive, expiry = self.expiry(connect), "connected"
         );
         claim.connect(&peer);
+        let unusable = peer.lock().close;
+        if let Some(close) = unusable {
+            peer.close(close);
+        }
         taken.subscriber.connected(Arc::clone(&peer));
         if session.is_some() {
             feed::feed(self, &peer);

@@ -143,6 +143,7 @@ impl End {
             Self::Told(Close::TakenOver) => "another connection took over the client id".into(),
             Self::Told(Close::ShuttingDown) => "the broker stops".into(),
             Self::Told(Close::QueueFull) => "its queue was full".into(),
+            Self::Told(Close::TooSmall) => "its maximum packet size is too small for CONNACK".into(),
             Self::Told(Close::StoreFailed) => "its queue cannot be read".into(),
         }
     }
@@ -409,14 +410,34 @@ impl Connection {
     async fn farewell(&mut self, end: &End) {
         if let (Some(reason), Version::V5) = (end.reason(), self.peer.version) {
             let mut state = self.peer.lock();
-            state.packet(&[0xe0, 1, reason.as_u8()]);
-            self.peer.schedule(&mut state);
+            if state.takes(3) {
+                state.packet(&[0xe0, 1, reason.as_u8()]);
+            }
         }
-        self.peer.flush();
-        if !matches!(end, End::Io(_) | End::WriteTimeout) && self.peer.lock().blocked {
-            let unblocked = poll_fn(|context| self.peer.poll_unblock(context));
+        // Nothing follows DISCONNECT [MQTT-3.14.4-1].
+        self.peer.lock().closed = true;
+        if !matches!(end, End::Io(_) | End::WriteTimeout) {
             // In vain: the client does not read. It is not owed more.
-            let _ = task::timeout(FAREWELL, unblocked).await;
+            let _ = task::timeout(FAREWELL, drain(Arc::clone(&self.peer))).await;
+        }
+    }
+}
+
+/// Waits until everything in the outbox is written, by whoever writes it.
+async fn drain(peer: Arc<Peer>) {
+    loop {
+        peer.flush();
+        let (over, blocked) = {
+            let state = peer.lock();
+            (state.broken || (state.outbox.is_empty() && !state.writing), state.blocked)
+        };
+        if over {
+            return;
+        }
+        if blocked {
+            poll_fn(|context| peer.poll_unblock(context)).await;
+        } else {
+            task::pause().await;
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) enum Close {
     ShuttingDown,
     /// The receiver's queue overflowed and its policy says so.
     QueueFull,
+    /// The client takes only packets that are smaller than what it must be sent.
+    TooSmall,
     /// What is due to the client cannot be read from the store.
     StoreFailed,
 }
@@ -64,6 +66,7 @@ impl Close {
             Self::TakenOver => ReasonCode::SessionTakenOver,
             Self::ShuttingDown => ReasonCode::ServerShuttingDown,
             Self::QueueFull => ReasonCode::QuotaExceeded,
+            Self::TooSmall => ReasonCode::PacketTooLarge,
             Self::StoreFailed => ReasonCode::UnspecifiedError,
         }
     }

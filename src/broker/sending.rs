@@ -304,7 +304,8 @@ impl State {
         let identifiers = entry.identifiers.as_deref().unwrap_or_default();
         let copy = Copy { qos: entry.qos, retain: entry.retain, identifiers, share: None };
         if !entry.received {
-            let expired = entry.message.is_expired(now);
+            // What was sent before is never given up [MQTT-4.3.3-7].
+            let expired = entry.sequence >= self.out.sent() && entry.message.is_expired(now);
             if expired {
                 stats::add(|s| &s.dropped_expired, 1);
             }
@@ -395,6 +396,11 @@ impl State {
             encode_ack(kind, self.version, packet_id, reason, self.outbox.buffer());
             stats::add(|s| &s.packets_sent, 1);
         }
+    }
+
+    /// Whether the client takes a packet of `size` bytes [MQTT-3.1.2-24].
+    pub(crate) fn takes(&self, size: usize) -> bool {
+        size <= self.limits.packet
     }
 
     /// Appends a whole packet.

@@ -41,8 +41,7 @@ impl Connection {
         }
         self.subscribed(granted);
         let packet = SubAck { packet_id: subscribe.packet_id, properties: AckProperties::default(), codes };
-        self.answer(&Packet::SubAck(packet));
-        Ok(())
+        self.answer(&Packet::SubAck(packet))
     }
 
     /// Checks one filter: its options as they are granted, or the reason why not.
@@ -134,15 +133,19 @@ impl Connection {
             self.ops.push((durable.shard, Op::Unsubscribe { session: durable.session, filters: removed }));
         }
         let packet = UnsubAck { packet_id: unsubscribe.packet_id, properties: AckProperties::default(), codes };
-        self.answer(&Packet::UnsubAck(packet));
-        Ok(())
+        self.answer(&Packet::UnsubAck(packet))
     }
 
     /// Lines up an answer behind the ops of this read.
-    fn answer(&mut self, packet: &Packet) {
+    fn answer(&mut self, packet: &Packet) -> Result<(), End> {
         let mut bytes = Vec::new();
         encode(packet, self.peer.version, &mut bytes);
+        if !self.peer.lock().takes(bytes.len()) {
+            // An answer that the client does not take [MQTT-3.1.2-24], and without which it cannot go on.
+            return Err(End::Violation(ReasonCode::PacketTooLarge, "the answer is larger than the client takes"));
+        }
         let durable = !self.ops.is_empty() || self.waits_for.is_some();
         self.acks.push(Ack { durable, pending: Pending::Packet(bytes.into_boxed_slice()) });
+        Ok(())
     }
 }

@@ -37,6 +37,11 @@ pub async fn sleep_until(now: Tick, deadline: Tick) {
     tokio::time::sleep(Duration::from_millis(deadline.since(now))).await;
 }
 
+/// Lets the other tasks of this thread have their turn.
+pub async fn pause() {
+    tokio::task::yield_now().await;
+}
+
 /// Sleeps.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;

@@ -215,7 +215,8 @@ impl Shard {
 
     /// Retained messages that match `filter` (without `$share`), in the order of their topics, behind `after`: at most
     /// `max_found`, at most some 256 KiB if they are more than one, looking at no more than `max_scanned` topics. Returns
-    /// the last topic looked at; `None` at the end.
+    /// the last topic looked at; `None` at the end. With each message comes the index since which its topic has had one
+    /// (since the load, if that is later).
     ///
     /// # Errors
     /// When the tables cannot be read or are damaged.
@@ -231,10 +232,10 @@ impl Shard {
         let reader = self.reader(tables);
         let mut bytes = 0;
         self.retained.scan(filter, after, max_scanned, max_found, &mut |found| {
-            let index = found.index;
+            let since = found.since;
             let message = found.message(self.id, &reader)?;
             bytes += message.size();
-            out.push((message, index));
+            out.push((message, since));
             Ok(bytes >= RETAINED_PAGE)
         })
     }

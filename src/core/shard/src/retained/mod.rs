@@ -23,6 +23,8 @@ const WALK: u32 = 8;
 #[derive(Debug)]
 struct Retained {
     index: u64,
+    /// Since which index the topic has had one without a break; since the load, if that is later.
+    since: u64,
     expires: Option<Wall>,
     /// The number of its row; 0 while it has none.
     row: u64,
@@ -36,6 +38,7 @@ struct Retained {
 /// A retained message that was found: in memory, or where to read it.
 pub(crate) struct Found {
     pub(crate) index: u64,
+    pub(crate) since: u64,
     message: Option<Arc<Message>>,
     row: u64,
     parts: u16,
@@ -77,7 +80,8 @@ impl Index {
             return (topic, old_expires);
         }
         let topic: Arc<str> = name.into();
-        let new = Retained { index, expires, row: 0, message: Some(message), bytes, parts: 0, dirty: true };
+        let new =
+            Retained { index, since: index, expires, row: 0, message: Some(message), bytes, parts: 0, dirty: true };
         self.topics.insert(topic.clone(), new);
         self.dirty.push(topic.clone());
         (topic, None)
@@ -212,7 +216,7 @@ impl Index {
         let size = message.size();
         let bytes = u32::try_from(size).unwrap_or(u32::MAX);
         let message = (size <= RESIDENT).then_some(message);
-        let retained = Retained { index, expires, row, message, bytes, parts, dirty: false };
+        let retained = Retained { index, since: index, expires, row, message, bytes, parts, dirty: false };
         if self.topics.insert(topic.clone(), retained).is_some() {
             return Err(TablesError::corrupt(key, "its topic has another row"));
         }
@@ -224,7 +228,8 @@ impl Index {
 
 impl Found {
     fn of(retained: &Retained) -> Self {
-        Self { index: retained.index, message: retained.message.clone(), row: retained.row, parts: retained.parts }
+        let Retained { index, since, row, parts, .. } = *retained;
+        Self { index, since, message: retained.message.clone(), row, parts }
     }
 
     /// The message, from the tables if need be.

@@ -222,7 +222,11 @@ impl Bench {
                 .filter(|(topic, _)| matches(filter, topic))
                 .map(|(_, one)| one.clone())
                 .collect();
-            assert_eq!(got, wanted, "{filter}");
+            assert_eq!(got.len(), wanted.len(), "{filter}");
+            for ((message, since), (wanted, index)) in got.iter().zip(&wanted) {
+                assert_eq!(message, wanted, "{filter}");
+                assert!(since <= index, "{filter}: had since {since}, retained at {index}");
+            }
         }
     }
 

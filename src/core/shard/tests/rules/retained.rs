@@ -5,6 +5,23 @@ use nightjar_shard::{Due, Op};
 use std::sync::Arc;
 
 #[test]
+fn a_page_tells_since_when_a_topic_has_had_a_message() {
+    let mut bench = Bench::new();
+    let since = |bench: &Bench| {
+        let mut found = Vec::new();
+        bench.shard.retained_page(&bench.tables, "t/#", None, 10, 10, &mut found).unwrap();
+        found[0].1
+    };
+    bench.apply(retain("t/1", b"one", None));
+    let first = since(&bench);
+    bench.apply(retain("t/1", b"two", None));
+    assert_eq!(since(&bench), first);
+    bench.apply(retain("t/1", b"", None));
+    bench.apply(retain("t/1", b"three", None));
+    assert!(since(&bench) > first);
+}
+
+#[test]
 fn retained_messages_are_replaced_and_removed() {
     let mut bench = Bench::new();
     bench.apply(retain("a", b"1", None));
