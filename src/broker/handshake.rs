@@ -61,7 +61,10 @@ impl Broker {
             let connect = match decode_connect(&frame) {
                 Ok(connect) => connect,
                 Err(error) => {
-                    self.answer_bad_connect(stream, connect_version(&frame), &error).await;
+                    // Whoever gets even the fixed header wrong speaks no version that could be answered.
+                    if frame.flags == 0 {
+                        self.answer_bad_connect(stream, connect_version(&frame), &error).await;
+                    }
                     return Err(error.into());
                 }
             };

@@ -2,7 +2,7 @@
 //!
 //! `field` holds the inputs that broke other brokers, named by their case; the other modules go through what the
 //! broker must do, room by room. One binary, since linking is the slow part.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 #[path = "../support/mod.rs"]
 mod support;

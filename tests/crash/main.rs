@@ -3,7 +3,7 @@
 //!
 //! `cargo test --test crash` runs a short one. `NIGHTJAR_CRASH_ROUNDS=200 cargo test --release --test crash -- --nocapture`
 //! is the long one; `NIGHTJAR_CRASH_SEED=n` repeats a run's random choices.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,7 @@
 //! Real clients of other makes against the broker: mosquitto's, paho for Python, MQTT.js.
 //!
 //! A missing tool is a failure, unless `NIGHTJAR_SKIP_INTEROP=1` says that this machine need not have it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 #[path = "../support/mod.rs"]
 mod support;
