@@ -23,7 +23,7 @@ use nightjar_base::{ClientId, SessionId, ShardId};
 use nightjar_mqtt::property::ConnAckProperties;
 use nightjar_mqtt::{ConnAck, Connect, Message, Packet, QoS, ReasonCode, SubscriptionOptions, Version, encode};
 use nightjar_session::{Aliases, Inbound, KeepAlive, Outbound};
-use nightjar_shard::{Op, Will};
+use nightjar_shard::{Op, Subscribed, Will};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ struct Taken {
     head: u64,
     inbound: Vec<u16>,
     filters: HashMap<Arc<str>, SubscriptionOptions>,
-    replays: Vec<(Arc<str>, SubscriptionOptions, Option<Arc<str>>)>,
+    replays: Vec<Replay>,
 }
 
 impl Broker {
@@ -58,7 +58,7 @@ impl Broker {
     ) -> Result<Connection, Refusal> {
         let Opening { connect, rest } = opening;
         if let Err((reason, why)) = self.check_connect(&connect) {
-            send_connack(&stream, connect.version, &ConnAck::new(false, reason)).await;
+            send_connack(&stream, connect.version, client_maximum(&connect), &ConnAck::new(false, reason)).await;
             return Err(Refusal::Refused(why));
         }
         let assigned = connect.client_id.is_empty();
@@ -69,7 +69,13 @@ impl Broker {
             old.wait_gone().await;
         }
         if self.is_stopping() {
-            send_connack(&stream, connect.version, &ConnAck::new(false, ReasonCode::ServerUnavailable)).await;
+            send_connack(
+                &stream,
+                connect.version,
+                client_maximum(&connect),
+                &ConnAck::new(false, ReasonCode::ServerUnavailable),
+            )
+            .await;
             return Err(Refusal::Refused("the broker stops"));
         }
         let will = connect.will.as_ref().map(|will| self.keep_will(will));
@@ -151,11 +157,7 @@ impl Broker {
             head: session.head(),
             inbound: session.inbound().to_vec(),
             filters: subscriptions().map(|(filter, of)| (Arc::clone(filter), of.options)).collect(),
-            replays: subscriptions()
-                .filter_map(|(filter, of)| {
-                    Some((Arc::clone(filter), of.options, of.replay.as_ref()?.after().map(Arc::from)))
-                })
-                .collect(),
+            replays: subscriptions().filter_map(|(filter, of)| resumed(filter, of)).collect(),
             durable: Some(durable),
         }
     }
@@ -187,7 +189,7 @@ impl Broker {
             durable,
             present: false,
             subscriber: Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), None)),
-            head: 0,
+            head: 1,
             inbound: Vec::new(),
             filters: HashMap::new(),
             replays: Vec::new(),
@@ -237,9 +239,7 @@ impl Broker {
                 state.close = Some(Close::TooSmall);
             }
             state.lagging = session.is_some();
-            state.replays.extend(
-                taken.replays.into_iter().map(|(filter, options, after)| Replay::new(filter, options, after, true)),
-            );
+            state.replays.extend(taken.replays);
             peer.schedule(&mut state);
         }
         stats::add(|s| &s.connections, 1);
@@ -336,6 +336,12 @@ impl Broker {
         };
         connack
     }
+}
+
+/// The replay of a subscription that an earlier connection did not finish.
+fn resumed(filter: &Arc<str>, subscribed: &Subscribed) -> Option<Replay> {
+    let after = subscribed.replay.as_ref()?.after().map(Arc::from);
+    Some(Replay::resume(Arc::clone(filter), subscribed.options, after, subscribed.since))
 }
 
 /// A client identifier for a client that has none: `auto-` and a random UUID, as mosquitto makes them.

@@ -190,12 +190,21 @@ impl Connection {
             let result = match poll_fn(|context| self.poll_event(context)).await {
                 Event::Readable => self.read(),
                 Event::Timer => self.check_deadlines(),
-                Event::Closed => Err(self.peer.lock().close.map_or(End::Closed, End::Told)),
+                Event::Closed => self.told().and(Err(self.peer.lock().close.map_or(End::Closed, End::Told))),
             };
             if let Err(end) = result {
                 return end;
             }
         }
+    }
+
+    /// What the client sent before its next connection took over was sent to be handled.
+    fn told(&mut self) -> Result<(), End> {
+        if self.peer.lock().close == Some(Close::TakenOver) {
+            // How this read ends says nothing: the connection is over in any case.
+            let _ = self.read();
+        }
+        Ok(())
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
@@ -419,6 +428,28 @@ impl Connection {
         if !matches!(end, End::Io(_) | End::WriteTimeout) {
             // In vain: the client does not read. It is not owed more.
             let _ = task::timeout(FAREWELL, drain(Arc::clone(&self.peer))).await;
+        }
+        if matches!(end, End::Violation(..) | End::Decode(_)) && self.peer.version == Version::V5 {
+            // A socket that is closed with bytes unread, or that gets more afterwards, is reset, and the reset may take
+            // the DISCONNECT from the client: so it is given the time to read that and to close.
+            crate::env::net::finish(&self.peer.stream);
+            let _ = task::timeout(FAREWELL, discard(Arc::clone(&self.peer))).await;
+        }
+    }
+}
+
+/// Reads what still comes, and drops it, until the client closes.
+async fn discard(peer: Arc<Peer>) {
+    loop {
+        match BUFFER.with(|buffer| peer.read(&mut buffer.borrow_mut())) {
+            Ok(0) => return,
+            Ok(_) => task::pause().await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if poll_fn(|context| peer.stream.poll_read_ready(context)).await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
         }
     }
 }

@@ -81,7 +81,7 @@ impl Broker {
             _ => return,
         };
         if version == Version::V5 || error.kind == ErrorKind::UnsupportedVersion {
-            send_connack(stream, version, &ConnAck::new(false, error.reason)).await;
+            send_connack(stream, version, usize::MAX, &ConnAck::new(false, error.reason)).await;
         }
     }
 
@@ -144,11 +144,11 @@ fn read_some(stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<usiz
 }
 
 /// Sends a CONNACK that refuses; whether it arrives does not matter any more.
-pub(crate) async fn send_connack(stream: &TcpStream, version: Version, connack: &ConnAck) {
+pub(crate) async fn send_connack(stream: &TcpStream, version: Version, maximum: usize, connack: &ConnAck) {
     let mut bytes = Vec::new();
     encode(&Packet::ConnAck(Box::new(connack.clone())), version, &mut bytes);
-    // A fresh socket has room for these few bytes: if not, it is no loss.
-    if stream.writable().await.is_ok() && stream.try_write(&bytes).is_ok() {
+    // [MQTT-3.1.2-24]. A fresh socket has room for these few bytes: if not, it is no loss.
+    if bytes.len() <= maximum && stream.writable().await.is_ok() && stream.try_write(&bytes).is_ok() {
         stats::add(|s| &s.packets_sent, 1);
         stats::add(|s| &s.bytes_sent, bytes.len() as u64);
     }

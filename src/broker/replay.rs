@@ -11,7 +11,7 @@ use super::sending::{Copy, State};
 use super::source::Source;
 use nightjar_base::{Position, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, SubscriptionOptions, topic};
-use nightjar_shard::{Op, Replayed};
+use nightjar_shard::{Op, Replayed, RetainedMessage};
 use std::sync::Arc;
 
 /// Topics looked at in one step: some 50 us of work.
@@ -31,6 +31,8 @@ pub(crate) struct Replay {
     /// The index of each shard when the replay began: what is newer was delivered live.
     ceilings: Vec<u64>,
     durable: bool,
+    /// The SUBSCRIBE of an earlier connection that this one goes on with: what was retained after it was queued too.
+    asked: Option<Wall>,
 }
 
 /// What one step came to.
@@ -53,9 +55,15 @@ impl Broker {
 }
 
 impl Replay {
-    /// A replay of `filter` (not a shared one) from `after` on. `durable`: for a persistent session.
-    pub(crate) fn new(filter: Arc<str>, options: SubscriptionOptions, after: Option<Arc<str>>, durable: bool) -> Self {
-        Self { filter, options, after, shard: 0, position: Position(0), ceilings: Vec::new(), durable }
+    /// A replay of `filter` (not a shared one). `durable`: for a persistent session.
+    pub(crate) fn new(filter: Arc<str>, options: SubscriptionOptions, durable: bool) -> Self {
+        let (after, position, ceilings) = (None, Position(0), Vec::new());
+        Self { filter, options, after, shard: 0, position, ceilings, durable, asked: None }
+    }
+
+    /// Goes on with a replay that an earlier connection did not finish, from `after` on; `asked` is when it began.
+    pub(crate) fn resume(filter: Arc<str>, options: SubscriptionOptions, after: Option<Arc<str>>, asked: Wall) -> Self {
+        Self { asked: Some(asked), after, ..Self::new(filter, options, true) }
     }
 
     pub(crate) fn filter(&self) -> &Arc<str> {
@@ -144,13 +152,13 @@ impl Replay {
     }
 
     /// Sends a page; false if the client could not take all of it: the cursor then stands behind what it took.
-    fn send_page(&mut self, broker: &Broker, peer: &Arc<Peer>, page: &[(Arc<Message>, u64)], now: Wall) -> bool {
+    fn send_page(&mut self, broker: &Broker, peer: &Arc<Peer>, page: &[RetainedMessage], now: Wall) -> bool {
         let ceiling = self.ceilings.get(usize::from(self.shard)).copied().unwrap_or(u64::MAX);
         let mut entries = Vec::new();
         let mut state = peer.lock();
         let mut complete = true;
-        for (message, since) in page {
-            if *since > ceiling || message.is_expired(now) {
+        for RetainedMessage { message, since, at } in page {
+            if *since > ceiling || self.asked.is_some_and(|asked| *at > asked) || message.is_expired(now) {
                 continue;
             }
             let qos = message.qos.min(self.options.qos);

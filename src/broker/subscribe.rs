@@ -92,9 +92,10 @@ impl Connection {
             // One that is still going on for the same filter is replaced: this one begins anew.
             self.new_replays.retain(|replay| *replay.filter() != grant.filter);
             self.peer.lock().replays.retain(|replay| *replay.filter() != grant.filter);
-            let replay = Replay::new(Arc::clone(&grant.filter), grant.options, None, durable.is_some());
+            let replay = Replay::new(Arc::clone(&grant.filter), grant.options, durable.is_some());
             self.new_replays.push(replay);
         }
+        let now = self.broker.clock.now();
         if let Some(durable) = durable.filter(|_| !granted.is_empty()) {
             let subscriptions = granted
                 .into_iter()
@@ -103,7 +104,7 @@ impl Connection {
                     Subscription { filter: grant.filter, options: grant.options, replay }
                 })
                 .collect();
-            self.ops.push((durable.shard, Op::Subscribe { session: durable.session, subscriptions }));
+            self.ops.push((durable.shard, Op::Subscribe { session: durable.session, subscriptions, now }));
         } else if !self.new_replays.is_empty() && self.broker.store.submitted() > self.broker.store.applied() {
             // What was retained before the route was there must be among the retained messages.
             self.waits_for = Some(self.broker.store.submitted());

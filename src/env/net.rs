@@ -59,6 +59,11 @@ pub fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Ends the direction to the peer: it reads what was sent, and then the end.
+pub fn finish(stream: &TcpStream) {
+    let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+}
+
 /// Ends both directions of the connection, whoever still holds the socket. What the peer thinks of it is its affair.
 pub fn shutdown(stream: &TcpStream) {
     let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Both);

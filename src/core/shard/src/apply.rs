@@ -51,9 +51,9 @@ impl Shard {
             }
             Op::End { session } => self.end(session, effects),
             Op::WillDone { session, epoch } => self.will_done(session, epoch, effects),
-            Op::Subscribe { session, subscriptions } => self.subscribe(session, subscriptions),
+            Op::Subscribe { session, subscriptions, now } => self.subscribe(session, subscriptions, now),
             Op::Unsubscribe { session, filters } => self.unsubscribe(session, &filters),
-            Op::Retain { message, now: _ } => self.retain(message, index),
+            Op::Retain { message, now } => self.retain(message, index, now),
             Op::Forget { topic, index } => {
                 if self.retained.index_of(&topic) == Some(index) {
                     self.forget(&topic);
@@ -201,12 +201,13 @@ impl Shard {
         });
     }
 
-    fn subscribe(&mut self, id: SessionId, subscriptions: Vec<Subscription>) {
+    fn subscribe(&mut self, id: SessionId, subscriptions: Vec<Subscription>, now: Wall) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         for Subscription { filter, options, replay } in subscriptions {
             let subscribed = session.subscriptions.entry(filter.clone()).or_insert_with(|| Subscribed {
                 options,
                 replay: None,
+                since: now,
                 row: 0,
                 parts: 0,
                 dirty: false,
@@ -214,6 +215,7 @@ impl Shard {
             subscribed.options = options;
             if replay {
                 subscribed.replay = Some(Cursor::Start);
+                subscribed.since = now;
             }
             if !std::mem::replace(&mut subscribed.dirty, true) {
                 session.rows.dirty_subscriptions.push(filter);
@@ -330,12 +332,12 @@ impl Shard {
         effects.push(Effect::InboundReleased { session: id, packet_id });
     }
 
-    fn retain(&mut self, message: Arc<Message>, index: u64) {
+    fn retain(&mut self, message: Arc<Message>, index: u64, now: Wall) {
         if message.payload().is_empty() {
             return self.forget(message.topic());
         }
         let expires = message.expires;
-        let (topic, old) = self.retained.put(message, index);
+        let (topic, old) = self.retained.put(message, index, now);
         if let Some(at) = old {
             self.deadlines.clear(at, Deadline::Retained(topic.clone()));
         }

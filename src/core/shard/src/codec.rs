@@ -57,12 +57,14 @@ pub(crate) struct SubscriptionV1 {
     pub(crate) filter: Arc<str>,
     pub(crate) options: SubscriptionOptions,
     pub(crate) replaying: bool,
+    pub(crate) since: Wall,
     pub(crate) after: Option<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RetainedV1 {
     pub(crate) index: u64,
+    pub(crate) at: Wall,
     pub(crate) message: Arc<Message>,
 }
 

@@ -208,6 +208,7 @@ fn freeze_subscriptions(shard: ShardId, session: &mut Session, changes: &mut Vec
             filter,
             options: subscribed.options,
             replaying: subscribed.replay.is_some(),
+            since: subscribed.since,
             after: match &subscribed.replay {
                 Some(Cursor::After(topic)) => Some(topic.clone()),
                 _ => None,

@@ -24,5 +24,5 @@ mod tables;
 pub use effect::{DropReason, Due, Effect, Entry};
 pub use op::{NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
 pub use session::{Cursor, Session, Subscribed};
-pub use shard::Shard;
+pub use shard::{RetainedMessage, Shard};
 pub use tables::{Change, RowVisitor, Tables, TablesError};

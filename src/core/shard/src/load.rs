@@ -164,7 +164,8 @@ impl Loader {
         let (parts, number) = (self.parts, keys::number32(key, 11));
         let session = self.session(key)?;
         let replay = row.replaying.then(|| row.after.map_or(Cursor::Start, Cursor::After));
-        let subscribed = Subscribed { options: row.options, replay, row: number, parts, dirty: false };
+        let subscribed =
+            Subscribed { options: row.options, replay, since: row.since, row: number, parts, dirty: false };
         if session.subscriptions.insert(row.filter, subscribed).is_some() {
             return Err(TablesError::corrupt(key, "its filter has another row"));
         }

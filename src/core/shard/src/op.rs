@@ -68,6 +68,8 @@ pub enum Op {
         session: SessionId,
         /// What it subscribes to.
         subscriptions: Vec<Subscription>,
+        /// When: read after the routes were there, so that what is retained later also came by them.
+        now: Wall,
     },
     /// Removes subscriptions.
     Unsubscribe {

@@ -34,6 +34,8 @@ pub struct Subscribed {
     pub options: SubscriptionOptions,
     /// The pending replay of retained messages, if there is one.
     pub replay: Option<Cursor>,
+    /// When the replay was asked for.
+    pub since: Wall,
     /// The number of its row within the session's; 0 while it has none.
     pub(crate) row: u32,
     /// How many parts its row has in the tables.

@@ -47,6 +47,17 @@ pub(crate) struct Totals {
     pub(crate) young_bytes: u64,
 }
 
+/// A retained message that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedMessage {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The index since which its topic has had one without a break; since the load, if that is later.
+    pub since: u64,
+    /// When this one was retained.
+    pub at: Wall,
+}
+
 /// Bytes of retained messages that are read together.
 const RETAINED_PAGE: usize = 256 * 1024;
 
@@ -215,8 +226,7 @@ impl Shard {
 
     /// Retained messages that match `filter` (without `$share`), in the order of their topics, behind `after`: at most
     /// `max_found`, at most some 256 KiB if they are more than one, looking at no more than `max_scanned` topics. Returns
-    /// the last topic looked at; `None` at the end. With each message comes the index since which its topic has had one
-    /// (since the load, if that is later).
+    /// the last topic looked at; `None` at the end.
     ///
     /// # Errors
     /// When the tables cannot be read or are damaged.
@@ -227,15 +237,15 @@ impl Shard {
         after: Option<&str>,
         max_scanned: usize,
         max_found: usize,
-        out: &mut Vec<(Arc<Message>, u64)>,
+        out: &mut Vec<RetainedMessage>,
     ) -> Result<Option<Arc<str>>, TablesError> {
         let reader = self.reader(tables);
         let mut bytes = 0;
         self.retained.scan(filter, after, max_scanned, max_found, &mut |found| {
-            let since = found.since;
+            let (since, at) = (found.since, found.at);
             let message = found.message(self.id, &reader)?;
             bytes += message.size();
-            out.push((message, since));
+            out.push(RetainedMessage { message, since, at });
             Ok(bytes >= RETAINED_PAGE)
         })
     }

@@ -25,6 +25,8 @@ struct Retained {
     index: u64,
     /// Since which index the topic has had one without a break; since the load, if that is later.
     since: u64,
+    /// When it was retained.
+    at: Wall,
     expires: Option<Wall>,
     /// The number of its row; 0 while it has none.
     row: u64,
@@ -39,6 +41,7 @@ struct Retained {
 pub(crate) struct Found {
     pub(crate) index: u64,
     pub(crate) since: u64,
+    pub(crate) at: Wall,
     message: Option<Arc<Message>>,
     row: u64,
     parts: u16,
@@ -60,7 +63,7 @@ pub(crate) struct Index {
 impl Index {
     /// Makes `message` the retained one of its topic. Returns the topic, as the index holds it, and when the message
     /// before it would have expired.
-    pub(crate) fn put(&mut self, message: Arc<Message>, index: u64) -> (Arc<str>, Option<Wall>) {
+    pub(crate) fn put(&mut self, message: Arc<Message>, index: u64, at: Wall) -> (Arc<str>, Option<Wall>) {
         let expires = message.expires;
         let size = message.size();
         let bytes = u32::try_from(size).unwrap_or(u32::MAX);
@@ -70,7 +73,7 @@ impl Index {
         if let Some((topic, old)) = self.entry(name) {
             let topic = topic.clone();
             let (old_bytes, was_dirty, old_expires) = (old.bytes, old.dirty, old.expires);
-            *old = Retained { index, expires, message: Some(message), bytes, dirty: true, ..*old };
+            *old = Retained { index, at, expires, message: Some(message), bytes, dirty: true, ..*old };
             self.bytes -= u64::from(old_bytes);
             if was_dirty {
                 self.dirty_bytes = self.dirty_bytes.saturating_sub(old_bytes as usize);
@@ -81,7 +84,7 @@ impl Index {
         }
         let topic: Arc<str> = name.into();
         let new =
-            Retained { index, since: index, expires, row: 0, message: Some(message), bytes, parts: 0, dirty: true };
+            Retained { index, since: index, at, expires, row: 0, message: Some(message), bytes, parts: 0, dirty: true };
         self.topics.insert(topic.clone(), new);
         self.dirty.push(topic.clone());
         (topic, None)
@@ -196,7 +199,7 @@ impl Index {
             if message.size() > RESIDENT {
                 retained.message = None;
             }
-            let value = codec::encode(&RetainedV1 { index: retained.index, message });
+            let value = codec::encode(&RetainedV1 { index: retained.index, at: retained.at, message });
             retained.parts = codec::put(changes, &keys::retained(shard, retained.row), value, retained.parts);
         }
         self.dirty_bytes = 0;
@@ -210,13 +213,13 @@ impl Index {
         key: &[u8],
         value: &[u8],
     ) -> Result<(Arc<str>, Option<Wall>), TablesError> {
-        let RetainedV1 { index, message } = codec::decode(key, value)?;
+        let RetainedV1 { index, at, message } = codec::decode(key, value)?;
         let topic: Arc<str> = message.topic().into();
         let expires = message.expires;
         let size = message.size();
         let bytes = u32::try_from(size).unwrap_or(u32::MAX);
         let message = (size <= RESIDENT).then_some(message);
-        let retained = Retained { index, since: index, expires, row, message, bytes, parts, dirty: false };
+        let retained = Retained { index, since: index, at, expires, row, message, bytes, parts, dirty: false };
         if self.topics.insert(topic.clone(), retained).is_some() {
             return Err(TablesError::corrupt(key, "its topic has another row"));
         }
@@ -228,8 +231,8 @@ impl Index {
 
 impl Found {
     fn of(retained: &Retained) -> Self {
-        let Retained { index, since, row, parts, .. } = *retained;
-        Self { index, since, message: retained.message.clone(), row, parts }
+        let Retained { index, since, at, row, parts, .. } = *retained;
+        Self { index, since, at, message: retained.message.clone(), row, parts }
     }
 
     /// The message, from the tables if need be.

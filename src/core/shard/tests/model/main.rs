@@ -7,7 +7,7 @@ mod random;
 use naive::{Naive, NaiveEntry};
 use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::Message;
-use nightjar_shard::{Due, Effect, Entry, Op, Shard};
+use nightjar_shard::{Due, Effect, Entry, Op, RetainedMessage, Shard};
 use proptest::prelude::*;
 use random::Dice;
 use std::collections::BTreeMap;
@@ -223,7 +223,7 @@ impl Bench {
                 .map(|(_, one)| one.clone())
                 .collect();
             assert_eq!(got.len(), wanted.len(), "{filter}");
-            for ((message, since), (wanted, index)) in got.iter().zip(&wanted) {
+            for (RetainedMessage { message, since, .. }, (wanted, index)) in got.iter().zip(&wanted) {
                 assert_eq!(message, wanted, "{filter}");
                 assert!(since <= index, "{filter}: had since {since}, retained at {index}");
             }

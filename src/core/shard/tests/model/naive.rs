@@ -139,7 +139,7 @@ impl Naive {
                     self.sessions.remove(&id.0);
                 }
             }
-            Op::Subscribe { session, subscriptions } => {
+            Op::Subscribe { session, subscriptions, .. } => {
                 let Some(session) = self.sessions.get_mut(&session.0) else { return };
                 for new in subscriptions {
                     let replay = session.subscriptions.entry(new.filter).or_default();

@@ -110,7 +110,7 @@ pub fn op(dice: &mut Dice, state: &Naive, now: Wall) -> Op {
                 options: SubscriptionOptions { qos: qos(dice), ..SubscriptionOptions::default() },
                 replay: dice.one_in(2),
             };
-            Op::Subscribe { session, subscriptions: vec![new(), new()] }
+            Op::Subscribe { session, subscriptions: vec![new(), new()], now }
         }
         6 => Op::Unsubscribe { session, filters: vec![FILTERS[dice.roll(FILTERS.len() as u64) as usize].into()] },
         7..=16 => {

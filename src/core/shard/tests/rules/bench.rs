@@ -124,5 +124,9 @@ pub fn retain(topic: &str, payload: &[u8], expires: Option<u64>) -> Op {
 
 pub fn subscribe(session: SessionId, filter: &str, replay: bool) -> Op {
     let options = SubscriptionOptions::default();
-    Op::Subscribe { session, subscriptions: vec![Subscription { filter: filter.into(), options, replay }] }
+    Op::Subscribe {
+        session,
+        subscriptions: vec![Subscription { filter: filter.into(), options, replay }],
+        now: Wall(0),
+    }
 }

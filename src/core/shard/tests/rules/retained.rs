@@ -10,7 +10,7 @@ fn a_page_tells_since_when_a_topic_has_had_a_message() {
     let since = |bench: &Bench| {
         let mut found = Vec::new();
         bench.shard.retained_page(&bench.tables, "t/#", None, 10, 10, &mut found).unwrap();
-        found[0].1
+        found[0].since
     };
     bench.apply(retain("t/1", b"one", None));
     let first = since(&bench);
@@ -68,5 +68,5 @@ fn a_wildcard_read_is_a_sequence_of_bounded_pages() {
         }
     }
     assert_eq!((found.len(), pages), (1_000, 101));
-    assert!(found.windows(2).all(|pair| pair[0].0.topic() < pair[1].0.topic()));
+    assert!(found.windows(2).all(|pair| pair[0].message.topic() < pair[1].message.topic()));
 }
