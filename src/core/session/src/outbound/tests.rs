@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 #[test]
 fn f09_an_identifier_of_the_other_direction_changes_nothing() {
-    let mut out = Outbound::new(1, 0, 0);
-    assert_eq!(out.offer(0, QoS::AtLeastOnce, false), Offer::Publish { packet_id: 1, dup: false });
+    let mut out = Outbound::new(1, 1, 0);
+    assert_eq!(out.offer(1, QoS::AtLeastOnce, false), Offer::Publish { packet_id: 1, dup: false });
     // The client's own QoS 2 exchange with the same number ends in PUBREL, which is no business of this half; nor does
     // an acknowledgement of another QoS touch the message.
     assert_eq!(out.pubrec(1), Acked::Misplaced);
     assert_eq!(out.pubrec_refused(1), Acked::Misplaced);
     assert_eq!(out.pubcomp(1), Acked::Misplaced);
     assert!(!out.has_room());
-    assert_eq!(out.puback(1), Acked::Complete(0));
+    assert_eq!(out.puback(1), Acked::Complete(1));
     assert!(out.has_room());
 }
 
 #[test]
 fn f33_f35_the_window_is_the_connections_own() {
-    let mut out = Outbound::new(3, 0, 10);
-    let offers: Vec<Offer> = (0..4).map(|sequence| out.offer(sequence, QoS::ExactlyOnce, false)).collect();
+    let mut out = Outbound::new(3, 1, 10);
+    let offers: Vec<Offer> = (1..5).map(|sequence| out.offer(sequence, QoS::ExactlyOnce, false)).collect();
     assert_eq!(
         offers,
         [
@@ -29,64 +29,64 @@ fn f33_f35_the_window_is_the_connections_own() {
             Offer::Later,
         ]
     );
-    assert_eq!(out.pubrec(1), Acked::Received(0));
-    assert_eq!(out.offer(3, QoS::ExactlyOnce, false), Offer::Later);
-    assert_eq!(out.released(0), Some(1));
-    assert_eq!(out.pubrec(1), Acked::Again(0));
-    assert_eq!(out.pubcomp(1), Acked::Complete(0));
-    assert_eq!(out.offer(3, QoS::ExactlyOnce, false), Offer::Publish { packet_id: 4, dup: true });
+    assert_eq!(out.pubrec(1), Acked::Received(1));
+    assert_eq!(out.offer(4, QoS::ExactlyOnce, false), Offer::Later);
+    assert_eq!(out.released(1), Some(1));
+    assert_eq!(out.pubrec(1), Acked::Again(1));
+    assert_eq!(out.pubcomp(1), Acked::Complete(1));
+    assert_eq!(out.offer(4, QoS::ExactlyOnce, false), Offer::Publish { packet_id: 4, dup: true });
 }
 
 #[test]
 fn a_release_is_sent_only_after_the_mark_is_durable() {
-    let mut out = Outbound::new(5, 7, 0);
-    out.offer(7, QoS::ExactlyOnce, false);
+    let mut out = Outbound::new(5, 8, 0);
+    out.offer(8, QoS::ExactlyOnce, false);
     assert_eq!(out.puback(8), Acked::Misplaced);
     assert_eq!(out.pubcomp(8), Acked::Misplaced);
-    assert_eq!(out.pubrec(8), Acked::Received(7));
+    assert_eq!(out.pubrec(8), Acked::Received(8));
     assert_eq!(out.pubrec(8), Acked::Awaited);
     assert_eq!(out.pubcomp(8), Acked::Unknown);
-    assert_eq!(out.released(7), Some(8));
-    assert_eq!(out.released(7), None);
-    assert_eq!(out.pubcomp(8), Acked::Complete(7));
+    assert_eq!(out.released(8), Some(8));
+    assert_eq!(out.released(8), None);
+    assert_eq!(out.pubcomp(8), Acked::Complete(8));
 }
 
 #[test]
 fn gaps_and_skips_move_the_queue_on() {
-    let mut out = Outbound::new(2, 0, 0);
-    assert_eq!(out.offer(5, QoS::AtLeastOnce, false), Offer::Publish { packet_id: 6, dup: false });
-    assert_eq!(out.offer(5, QoS::AtLeastOnce, false), Offer::Known);
-    out.skip_to(7);
-    assert_eq!(out.next(), 7);
-    assert_eq!(out.offer(7, QoS::ExactlyOnce, true), Offer::Release { packet_id: 8 });
-    assert_eq!(out.puback(6), Acked::Complete(5));
-    assert_eq!(out.pubcomp(8), Acked::Complete(7));
+    let mut out = Outbound::new(2, 1, 0);
+    assert_eq!(out.offer(6, QoS::AtLeastOnce, false), Offer::Publish { packet_id: 6, dup: false });
+    assert_eq!(out.offer(6, QoS::AtLeastOnce, false), Offer::Known);
+    out.skip_to(8);
+    assert_eq!(out.next(), 8);
+    assert_eq!(out.offer(8, QoS::ExactlyOnce, true), Offer::Release { packet_id: 8 });
+    assert_eq!(out.puback(6), Acked::Complete(6));
+    assert_eq!(out.pubcomp(8), Acked::Complete(8));
     assert_eq!(out.under_way(), 0);
 }
 
 #[test]
 fn identifiers_wrap_without_meeting_one_under_way() {
-    let mut out = Outbound::new(10, 0, 0);
-    assert_eq!(out.offer(0, QoS::AtLeastOnce, false), Offer::Publish { packet_id: 1, dup: false });
-    for sequence in 1..MAX_SPAN {
+    let mut out = Outbound::new(10, 1, 0);
+    assert_eq!(out.offer(1, QoS::AtLeastOnce, false), Offer::Publish { packet_id: 1, dup: false });
+    for sequence in 2..=MAX_SPAN {
         assert!(matches!(out.offer(sequence, QoS::AtLeastOnce, false), Offer::Publish { .. }));
         assert_eq!(out.puback(packet_id(sequence)), Acked::Complete(sequence));
     }
-    assert_eq!(out.offer(MAX_SPAN, QoS::AtLeastOnce, false), Offer::Later);
-    assert_eq!(out.puback(1), Acked::Complete(0));
-    assert!(matches!(out.offer(MAX_SPAN, QoS::AtLeastOnce, false), Offer::Publish { .. }));
+    assert_eq!(out.offer(MAX_SPAN + 1, QoS::AtLeastOnce, false), Offer::Later);
+    assert_eq!(out.puback(1), Acked::Complete(1));
+    assert!(matches!(out.offer(MAX_SPAN + 1, QoS::AtLeastOnce, false), Offer::Publish { .. }));
 }
 
 #[test]
 fn a_gap_wider_than_the_identifiers_waits_for_the_oldest_message() {
-    let mut out = Outbound::new(10, 0, 0);
-    out.offer(0, QoS::AtLeastOnce, false);
+    let mut out = Outbound::new(10, 1, 0);
     out.offer(1, QoS::AtLeastOnce, false);
+    out.offer(2, QoS::AtLeastOnce, false);
     // Overflow took everything between: the next one is farther away than identifiers reach.
     assert_eq!(out.offer(100_000, QoS::AtLeastOnce, false), Offer::Later);
-    assert_eq!(out.puback(2), Acked::Complete(1));
+    assert_eq!(out.puback(2), Acked::Complete(2));
     assert!(!out.has_room());
-    assert_eq!(out.puback(1), Acked::Complete(0));
+    assert_eq!(out.puback(1), Acked::Complete(1));
     assert!(out.has_room());
     assert!(matches!(out.offer(100_000, QoS::AtLeastOnce, false), Offer::Publish { .. }));
 }
