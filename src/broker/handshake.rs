@@ -1,7 +1,7 @@
 //! From a fresh socket to an accepted CONNECT.
 
 use super::{Broker, stats};
-use crate::env::net::TcpStream;
+use crate::env::net::{self, TcpStream};
 use crate::env::task;
 use nightjar_mqtt::{
     ConnAck, Connect, DecodeError, ErrorKind, MAX_PACKET_SIZE, Packet, PacketType, ReasonCode, Version,
@@ -130,7 +130,7 @@ impl Broker {
 fn read_some(stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let length = buffer.len();
     buffer.resize(length + READ, 0);
-    let result = stream.try_read(&mut buffer[length..]);
+    let result = net::receive(stream, &mut buffer[length..]);
     let count = *result.as_ref().unwrap_or(&0);
     buffer.truncate(length + count);
     match result {

@@ -2,7 +2,6 @@
 
 use super::attach::Door;
 use super::connection::Connection;
-use super::handshake::Refusal;
 use super::turn::{self, Inbox};
 use super::{Broker, housekeeping, stats, sys, wheel};
 use crate::env::net::{self, TcpListener, TcpStream};
@@ -10,6 +9,7 @@ use crate::env::task;
 use crate::telemetry::escape;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -119,40 +119,63 @@ fn admit(
         return;
     }
     let door = Door { listener: Arc::clone(&listener.name), strict: listener.strict, address };
-    let (broker, inbox) = (Arc::clone(broker), Arc::clone(inbox));
-    task::spawn(async move {
-        serve(broker, inbox, door, stream).await;
-        connections.fetch_sub(1, Ordering::Relaxed);
-    });
+    // Boxed, since what the beginning needs is large and soon over, and the task lives as long as the connection.
+    let opening = Box::pin(open(Arc::clone(broker), Arc::clone(inbox), door, stream));
+    task::spawn(serve(opening, Counted(connections)));
 }
 
-/// The whole life of one socket.
-async fn serve(broker: Arc<Broker>, inbox: Arc<Inbox>, door: Door, stream: TcpStream) {
-    let address = door.address;
-    // Boxed, since what the beginning needs is large and soon over, and the task lives as long as the connection.
-    let connected = Box::pin(open(broker, inbox, door, stream)).await;
-    match connected {
-        Ok(connection) => connection.run().await,
-        Err(refusal) => tracing::info!(%address, reason = %escape(&refusal.to_string()), "refused"),
+/// One of a listener's connections, until it is dropped.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn open(
-    broker: Arc<Broker>,
-    inbox: Arc<Inbox>,
-    door: Door,
-    stream: TcpStream,
-) -> Result<Box<Connection>, Refusal> {
-    broker.half_open.fetch_add(1, Ordering::Relaxed);
-    let opening = broker.receive_connect(&stream).await;
-    broker.half_open.fetch_sub(1, Ordering::Relaxed);
-    broker.attach(stream, door, &inbox, opening?).await.map(Box::new)
+/// The whole life of one socket.
+async fn serve<F: Future<Output = Option<Box<Connection>>>>(opening: Pin<Box<F>>, counted: Counted) {
+    if let Some(connection) = opening.await {
+        connection.run().await;
+    }
+    drop(counted);
+}
+
+/// From the fresh socket to a connection; `None` if it was refused.
+async fn open(broker: Arc<Broker>, inbox: Arc<Inbox>, door: Door, stream: TcpStream) -> Option<Box<Connection>> {
+    let address = door.address;
+    let opening = {
+        broker.half_open.fetch_add(1, Ordering::Relaxed);
+        let _half_open = HalfOpen(&broker);
+        broker.receive_connect(&stream).await
+    };
+    let connected = match opening {
+        Ok(opening) => broker.attach(stream, door, &inbox, opening).await,
+        Err(refusal) => Err(refusal),
+    };
+    match connected {
+        Ok(connection) => Some(Box::new(connection)),
+        Err(refusal) => {
+            tracing::info!(%address, reason = %escape(&refusal.to_string()), "refused");
+            None
+        }
+    }
+}
+
+/// One of the sockets that have not sent CONNECT yet, until it is dropped.
+struct HalfOpen<'a>(&'a Broker);
+
+impl Drop for HalfOpen<'_> {
+    fn drop(&mut self) {
+        self.0.half_open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
 pub(crate) fn task_size() -> usize {
-    fn of<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    fn of<A, F: Future>(_: impl Fn(A, Counted) -> F) -> usize {
         size_of::<F>()
     }
-    of(serve)
+    type Opening = std::future::Ready<Option<Box<Connection>>>;
+    of(serve::<Opening>)
 }

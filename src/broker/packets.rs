@@ -41,6 +41,15 @@ impl Connection {
         if frame.kind == PacketType::PingReq && frame.body.is_empty() {
             return self.immediately(Pending::Packet(Box::new([0xd0, 0])));
         }
+        // Whether the rest of them is well-formed is no question: by their type they are a protocol error.
+        match frame.kind {
+            PacketType::Connect => return Err(protocol("a second CONNECT [MQTT-3.1.0-2]")),
+            PacketType::Auth => return Err(protocol("AUTH without enhanced authentication")),
+            PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
+                return Err(protocol("a packet that only a server may send"));
+            }
+            _ => {}
+        }
         match decode(frame, self.peer.version)? {
             Packet::PubAck(ack) => self.acked(|state| state.out.puback(ack.packet_id)),
             Packet::PubRec(ack) => self.pubrec(ack.packet_id, ack.reason),
@@ -49,12 +58,8 @@ impl Connection {
             Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
-            Packet::Connect(_) => Err(protocol("a second CONNECT [MQTT-3.1.0-2]")),
-            Packet::Auth(_) => Err(protocol("AUTH without enhanced authentication")),
-            Packet::PingReq => self.immediately(Pending::Packet(Box::new([0xd0, 0]))),
-            Packet::Publish(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-                Err(protocol("a packet that only a server may send"))
-            }
+            // Answered or refused above; PINGREQ with a body, and whatever else is malformed, by the decoder.
+            _ => Err(protocol("a packet out of place")),
         }
     }
 

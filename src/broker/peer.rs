@@ -7,7 +7,7 @@ use super::feed::Feeder;
 use super::outbox::Outbox;
 use super::sending::State;
 use super::turn::{self, Inbox};
-use crate::env::net::{Interest, TcpStream};
+use crate::env::net::TcpStream;
 use nightjar_base::{ClientId, Position};
 use nightjar_mqtt::{ReasonCode, Version};
 use parking_lot::{Mutex, MutexGuard};
@@ -224,22 +224,8 @@ impl Peer {
     }
 
     /// Reads what has come into `buffer`; `Ok(0)` is the end of the stream.
-    ///
-    /// A short read clears the socket's readiness at once, which saves the read that would find nothing.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut short = None;
-        let result = self.stream.try_io(Interest::READABLE, || {
-            let count = crate::env::net::receive(&self.stream, buffer)?;
-            if count == 0 || count == buffer.len() {
-                return Ok(count);
-            }
-            short = Some(count);
-            Err(io::ErrorKind::WouldBlock.into())
-        });
-        match short {
-            Some(count) => Ok(count),
-            None => result,
-        }
+        crate::env::net::receive(&self.stream, buffer)
     }
 
     /// The connection is over and its task has done all that follows from it.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::sync::Semaphore;
 
 const PARTS: usize = 64;
 
@@ -22,9 +22,9 @@ pub(crate) struct Registry {
     maximum: AtomicUsize,
 }
 
-#[derive(Default)]
 struct Slot {
-    turn: Arc<Turn<()>>,
+    /// One permit: the turn.
+    turn: Semaphore,
     current: Mutex<Option<Arc<Peer>>>,
 }
 
@@ -33,7 +33,14 @@ pub(crate) struct Claim<'a> {
     registry: &'a Registry,
     client_id: ClientId,
     slot: Arc<Slot>,
-    _turn: OwnedMutexGuard<()>,
+    /// Whether the turn has come.
+    turn: bool,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { turn: Semaphore::new(1), current: Mutex::default() }
+    }
 }
 
 impl Registry {
@@ -55,8 +62,13 @@ impl Registry {
     /// Waits for the client's turn.
     pub(crate) async fn claim(&self, client_id: &ClientId) -> Claim<'_> {
         let slot = Arc::clone(self.part(client_id).lock().entry(Arc::clone(client_id)).or_default());
-        let turn = Arc::clone(&slot.turn).lock_owned().await;
-        Claim { registry: self, client_id: Arc::clone(client_id), slot, _turn: turn }
+        let mut claim = Claim { registry: self, client_id: Arc::clone(client_id), slot, turn: false };
+        // Given back when the claim is dropped. The semaphore is never closed.
+        if let Ok(turn) = claim.slot.turn.acquire().await {
+            turn.forget();
+        }
+        claim.turn = true;
+        claim
     }
 
     /// The connection `peer` of this client is over.
@@ -113,6 +125,9 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
+        if self.turn {
+            self.slot.turn.add_permits(1);
+        }
         let mut part = self.registry.part(&self.client_id).lock();
         // The map's own and this one's: no connection, nobody waiting.
         if self.slot.current.lock().is_none() && Arc::strong_count(&self.slot) == 2 {

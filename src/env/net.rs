@@ -53,10 +53,20 @@ pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&settings)
 }
 
-/// Reads what has come, without waiting.
+/// Reads what has come, without waiting; `Ok(0)` is the end of the stream.
+///
+/// A short read clears the socket's readiness at once, which saves the read that would find nothing.
 pub fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let (count, _) = rustix::net::recv(stream, buffer, rustix::net::RecvFlags::empty())?;
-    Ok(count)
+    let mut short = None;
+    let result = stream.try_io(Interest::READABLE, || {
+        let (count, _) = rustix::net::recv(stream, &mut *buffer, rustix::net::RecvFlags::empty())?;
+        if count == 0 || count == buffer.len() {
+            return Ok(count);
+        }
+        short = Some(count);
+        Err(io::ErrorKind::WouldBlock.into())
+    });
+    short.map_or(result, Ok)
 }
 
 /// Ends the direction to the peer: it reads what was sent, and then the end.

@@ -104,10 +104,10 @@ pub(crate) fn walk<'a>(
     Ok(())
 }
 
-/// The property is known, but not allowed in this packet (v5 table 2-4).
+/// The property is known, but not allowed in this packet (v5 table 2-4), which makes the packet malformed.
 #[cold]
 pub(crate) fn misplaced() -> DecodeError {
-    DecodeError::protocol("property not allowed in this packet", "v5 2.2.2.2")
+    DecodeError::malformed("property not allowed in this packet", "v5 2.2.2.2")
 }
 
 /// The value of a property that may not be 0.

@@ -158,13 +158,18 @@ fn connect_properties_have_their_ranges() {
         &[0x19, 2],          // request response information 2
         &[0x17, 2],          // request problem information 2
         &[0x16, 0, 1, 9],    // authentication data without a method
+    ] {
+        assert_eq!(with(block).unwrap_err().reason, ReasonCode::ProtocolError, "{block:?}");
+    }
+    for block in [
+        &[0x7e, 0][..],
+        &[0x21, 0],
+        &[0x80, 0x01],
+        &[0x26, 0, 1, 0xff, 0, 0],
         &[0x24, 1],          // maximum QoS is the server's
         &[0x02, 0, 0, 0, 1], // message expiry belongs into the will
         &[0x18, 0, 0, 0, 1], // so does the will delay
     ] {
-        assert_eq!(with(block).unwrap_err().reason, ReasonCode::ProtocolError, "{block:?}");
-    }
-    for block in [&[0x7e, 0][..], &[0x21, 0], &[0x80, 0x01], &[0x26, 0, 1, 0xff, 0, 0]] {
         assert_eq!(with(block).unwrap_err().reason, ReasonCode::MalformedPacket, "{block:?}");
     }
     assert_eq!(with(&[]).unwrap().properties, nightjar_mqtt::property::ConnectProperties::default());
