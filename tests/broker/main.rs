@@ -14,6 +14,7 @@ mod keepalive;
 mod limits;
 mod log;
 mod publish;
+mod replay;
 mod retained;
 mod session;
 mod shared;
