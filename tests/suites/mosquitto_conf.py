@@ -22,6 +22,8 @@ SETTINGS = {
     "maximum_qos": ["mqtt.max_qos={}"],
     "retain_available": ["mqtt.retain_available={}"],
 }
+# What mosquitto announces without being asked to; the suite compares CONNACK with it.
+DEFAULTS = ["mqtt.receive_maximum=20", "mqtt.topic_alias_maximum=10", "mqtt.max_packet_size=unlimited"]
 PER_LISTENER = {"allow_anonymous": "anonymous", "max_connections": "max_connections"}
 # Files of its own, kept in the data folder here; what it logs; and what is the only way here.
 NEEDLESS = {
@@ -31,7 +33,7 @@ NEEDLESS = {
 
 
 def settings(conf):
-    found, listeners = [], 0
+    found, listeners = list(DEFAULTS), 0
     for line in open(conf, encoding="utf-8"):
         option, _, value = line.strip().partition(" ")
         value = value.strip()
