@@ -296,6 +296,7 @@ impl Broker {
         let limits = SendLimits {
             packet: client_maximum(connect),
             outbox_high: self.limits.outbox_high,
+            outbox_max: self.limits.outbox_max,
             waiting_messages: self.limits.waiting_messages,
             waiting_bytes: self.limits.waiting_bytes,
             overflow: self.limits.transient_overflow(),
@@ -332,6 +333,12 @@ impl Broker {
             assigned_client_id: assigned.map(str::to_owned),
             topic_alias_maximum: (limits.topic_alias_maximum > 0).then_some(limits.topic_alias_maximum),
             server_keep_alive: keep_alive,
+            // [MQTT-3.1.2-28]: only to a client that asks.
+            response_information: limits
+                .response_information
+                .as_ref()
+                .filter(|_| connect.properties.request_response_information)
+                .map(|prefix| prefix.replace("%c", &taken.subscriber.client_id)),
             ..ConnAckProperties::default()
         };
         connack

@@ -143,6 +143,7 @@ impl End {
             Self::Told(Close::TakenOver) => "another connection took over the client id".into(),
             Self::Told(Close::ShuttingDown) => "the broker stops".into(),
             Self::Told(Close::QueueFull) => "its queue was full".into(),
+            Self::Told(Close::TooSlow) => "too much waited to be sent to it".into(),
             Self::Told(Close::TooSmall) => "its maximum packet size is too small for CONNACK".into(),
             Self::Told(Close::StoreFailed) => "its queue cannot be read".into(),
         }

@@ -15,6 +15,7 @@ pub struct Limits {
     /// Milliseconds that a client may take no byte of what waits for it.
     pub(crate) write_millis: u64,
     pub(crate) outbox_high: usize,
+    pub(crate) outbox_max: usize,
     pub(crate) max_connections: usize,
     pub(crate) half_open: usize,
     pub(crate) receive_maximum: u16,
@@ -33,6 +34,8 @@ pub struct Limits {
     pub(crate) max_client_id: usize,
     pub(crate) allow_empty_client_id: bool,
     pub(crate) allow_v31: bool,
+    /// `%c` stands for the client identifier.
+    pub(crate) response_information: Option<String>,
     /// Seconds that a session of 3.1 and 3.1.1 outlives its connection.
     pub(crate) expiry_v3: u32,
     /// The longest session expiry interval in seconds.
@@ -60,6 +63,7 @@ impl Limits {
             packet_millis: millis(limits.packet_timeout),
             write_millis: millis(limits.write_timeout),
             outbox_high: limits.outbox_high,
+            outbox_max: limits.outbox_max,
             max_connections: limits.max_connections,
             half_open: limits.half_open,
             receive_maximum: mqtt.receive_maximum,
@@ -78,6 +82,7 @@ impl Limits {
             max_client_id: mqtt.max_client_id_length,
             allow_empty_client_id: mqtt.allow_empty_client_id,
             allow_v31: mqtt.allow_v31,
+            response_information: mqtt.response_information.clone(),
             expiry_v3: session.expiry_v3.map_or(NEVER, seconds),
             max_expiry: session.max_expiry.map_or(NEVER, seconds),
             queue: QueueLimits { messages: session.queue_messages, bytes: session.queue_bytes, policy: overflow },

@@ -53,6 +53,8 @@ pub(crate) enum Close {
     ShuttingDown,
     /// The receiver's queue overflowed and its policy says so.
     QueueFull,
+    /// More waits to be sent to it than one connection may hold.
+    TooSlow,
     /// The client takes only packets that are smaller than what it must be sent.
     TooSmall,
     /// What is due to the client cannot be read from the store.
@@ -65,7 +67,7 @@ impl Close {
         match self {
             Self::TakenOver => ReasonCode::SessionTakenOver,
             Self::ShuttingDown => ReasonCode::ServerShuttingDown,
-            Self::QueueFull => ReasonCode::QuotaExceeded,
+            Self::QueueFull | Self::TooSlow => ReasonCode::QuotaExceeded,
             Self::TooSmall => ReasonCode::PacketTooLarge,
             Self::StoreFailed => ReasonCode::UnspecifiedError,
         }
@@ -192,6 +194,12 @@ impl Peer {
                     batch.compact();
                     let later = std::mem::replace(&mut state.outbox, batch);
                     state.outbox.append(later);
+                    let signals = if state.is_overfull() {
+                        state.close.get_or_insert(Close::TooSlow);
+                        BLOCKED | CLOSED
+                    } else {
+                        BLOCKED
+                    };
                     if error.kind() == io::ErrorKind::WouldBlock {
                         state.blocked = true;
                         state.blocked_since = None;
@@ -199,7 +207,7 @@ impl Peer {
                         state.broken = true;
                     }
                     drop(state);
-                    self.signal(BLOCKED);
+                    self.signal(signals);
                     return;
                 }
             }

@@ -65,6 +65,8 @@ pub(crate) struct SendLimits {
     pub(crate) packet: usize,
     /// Above it QoS 0 is dropped and nothing else is added but acknowledgements.
     pub(crate) outbox_high: usize,
+    /// Above it the connection is closed.
+    pub(crate) outbox_max: usize,
     /// Bounds of a transient session's queue.
     pub(crate) waiting_messages: usize,
     pub(crate) waiting_bytes: usize,
@@ -169,6 +171,11 @@ impl State {
     #[inline]
     pub(crate) fn is_slow(&self) -> bool {
         self.outbox.len() >= self.limits.outbox_high
+    }
+
+    /// Whether more waits than one connection may hold.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.outbox.len() > self.limits.outbox_max
     }
 
     /// Whether nothing can be sent any more.

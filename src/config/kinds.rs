@@ -267,6 +267,24 @@ impl Kind<PathBuf> for FilePath {
     }
 }
 
+/// The beginning of topic names.
+pub(super) struct TopicPrefix;
+
+impl Kind<String> for TopicPrefix {
+    fn read(&self, found: &Found) -> Option<String> {
+        let is_prefix = |text: &&str| !text.is_empty() && text.len() <= 1024 && !text.contains(['+', '#', '\0']);
+        found.text().filter(is_prefix).map(str::to_owned)
+    }
+
+    fn show(&self, value: &String) -> String {
+        quote(value)
+    }
+
+    fn expected(&self) -> String {
+        "the beginning of a topic, without wildcards".to_owned()
+    }
+}
+
 /// An address to listen on.
 pub(super) struct Address;
 

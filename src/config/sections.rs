@@ -3,7 +3,7 @@
 //! The struct that the broker reads, the check of what the operator wrote, `docs/configuration.md` and
 //! `check-config --effective` all come from the lists below.
 
-use super::kinds::{Count, FilePath, Flag, KeepAlive, Or, OrUnlimited, Size, Span, Word};
+use super::kinds::{Count, FilePath, Flag, KeepAlive, Or, OrUnlimited, Size, Span, TopicPrefix, Word};
 use super::reader::Reader;
 use crate::env::task;
 use std::fmt;
@@ -286,6 +286,9 @@ section! {
         allow_empty_client_id: bool = true, Flag;
         /// Whether MQTT 3.1, which came before the standard, is spoken.
         allow_v31: bool = true, Flag;
+        /// What a v5 client that asks for response information is told: topics that begin so are meant for answers to it.
+        /// `%c` stands for its client identifier. By default nothing is told: without access rules any topic will do.
+        response_information: Option<String> = None, Or("none", TopicPrefix);
     }
 }
 

@@ -15,6 +15,7 @@ mod limits;
 mod log;
 mod publish;
 mod replay;
+mod response;
 mod retained;
 mod session;
 mod shared;
