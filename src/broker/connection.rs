@@ -158,6 +158,7 @@ impl Drop for Connection {
             tracing::warn!(client = %escape(&self.peer.client_id), reason = end.in_words(), "cut off");
             self.leave(&end);
         }
+        self.peer.shut();
     }
 }
 
@@ -178,6 +179,16 @@ impl Connection {
         );
         self.leave(&end);
         self.left = true;
+        if self.lingers(&end) {
+            // In vain: the client does not close. It had its time.
+            let _ = Box::pin(task::timeout(FAREWELL, discard(Arc::clone(&self.peer)))).await;
+        }
+    }
+
+    /// Whether the client is given the time to read why it is cut off. A socket that is closed with bytes unread, or that
+    /// gets more afterwards, is reset, and the reset may take the DISCONNECT from the client.
+    fn lingers(&self, end: &End) -> bool {
+        matches!(end, End::Violation(..) | End::Decode(_)) && self.peer.version == Version::V5
     }
 
     async fn live(&mut self) -> End {
@@ -430,11 +441,8 @@ impl Connection {
             // In vain: the client does not read. It is not owed more.
             let _ = task::timeout(FAREWELL, drain(Arc::clone(&self.peer))).await;
         }
-        if matches!(end, End::Violation(..) | End::Decode(_)) && self.peer.version == Version::V5 {
-            // A socket that is closed with bytes unread, or that gets more afterwards, is reset, and the reset may take
-            // the DISCONNECT from the client: so it is given the time to read that and to close.
+        if self.lingers(end) {
             crate::env::net::finish(&self.peer.stream);
-            let _ = task::timeout(FAREWELL, discard(Arc::clone(&self.peer))).await;
         }
     }
 }

@@ -237,10 +237,13 @@ impl Peer {
     }
 
     /// The connection is over and its task has done all that follows from it.
-    pub(crate) fn set_gone(self: &Arc<Self>) {
+    pub(crate) fn set_gone(&self) {
         self.gone.store(true, Ordering::Release);
         self.gone_notify.notify_waiters();
-        // The socket closes now, even if somebody else still holds the peer.
+    }
+
+    /// Closes the socket now, even if somebody else still holds the peer.
+    pub(crate) fn shut(self: &Arc<Self>) {
         if Arc::strong_count(self) > 1 {
             crate::env::net::shutdown(&self.stream);
         }
