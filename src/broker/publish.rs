@@ -5,9 +5,9 @@
 //! together with what else must become durable with them.
 
 use super::peer::Peer;
-use super::sending::Copy;
+use super::sending::{Copy, Readiness};
 use super::source::Source;
-use super::subscriber::{Readiness, Subscriber};
+use super::subscriber::Subscriber;
 use super::{Broker, stats};
 use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, ReasonCode};
@@ -188,16 +188,43 @@ impl Broker {
         let mut busy = Vec::new();
         let mut absent = Vec::new();
         for (asked, member) in in_turn.enumerate() {
-            match member.handle.readiness() {
-                Readiness::Ready if self.deliver_to(source, member, Some(&group.share), many, durable) => return true,
+            match self.offer_to(source, member, &group.share, many, durable) {
+                Readiness::Ready => return true,
                 Readiness::Absent => absent.push(member),
-                _ => busy.push(member),
+                Readiness::Busy => busy.push(member),
             }
             if asked >= MEMBERS_ASKED && !busy.is_empty() {
                 break;
             }
         }
         busy.into_iter().chain(absent).any(|member| self.deliver_to(source, member, Some(&group.share), many, durable))
+    }
+
+    /// Delivers to a member of a group if it is ready, and says whether it was.
+    fn offer_to(
+        &self,
+        source: &Source<'_>,
+        member: &Receiver<Arc<Subscriber>>,
+        share: &Arc<str>,
+        many: bool,
+        durable: &mut Durable,
+    ) -> Readiness {
+        let peer = member.handle.peer();
+        let Some(peer) = &*peer else { return Readiness::Absent };
+        let mut state = peer.lock();
+        let readiness = state.readiness();
+        if readiness != Readiness::Ready {
+            return readiness;
+        }
+        let qos = source.qos.min(member.qos);
+        let retain = source.retain && member.retain_as_published;
+        let identifiers = member.identifiers.as_slice();
+        if let (Some(session), true) = (member.handle.session, qos > QoS::AtMostOnce) {
+            durable.add(session, qos, retain, identifiers, Some(share));
+        } else if state.deliver(source, &Copy { qos, retain, identifiers, share: Some(share) }, many) {
+            peer.schedule(&mut state);
+        }
+        Readiness::Ready
     }
 
     /// Gives a message of a shared subscription to another member of its group, after one has left.

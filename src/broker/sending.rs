@@ -118,6 +118,17 @@ pub(crate) struct Copy<'a> {
     pub(crate) share: Option<&'a Arc<str>>,
 }
 
+/// Whether a member of a shared subscription can take a message now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Connected, with room in its window.
+    Ready,
+    /// Connected, but behind.
+    Busy,
+    /// Not connected; its session may keep messages.
+    Absent,
+}
+
 /// What became of a queue entry that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fed {
@@ -165,6 +176,18 @@ impl State {
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.out.has_room() && !self.is_slow()
+    }
+
+    /// Whether a message of a shared subscription can go here now.
+    #[inline]
+    pub(crate) fn readiness(&self) -> Readiness {
+        if self.is_over() {
+            Readiness::Absent
+        } else if self.has_room() && !self.lagging && !self.has_waiting() {
+            Readiness::Ready
+        } else {
+            Readiness::Busy
+        }
     }
 
     /// Whether the client reads more slowly than it is written to.

@@ -18,17 +18,6 @@ pub(crate) struct Subscriber {
     sent: AtomicU64,
 }
 
-/// Whether a member of a shared subscription can take a message now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// Connected, with room in its window.
-    Ready,
-    /// Connected, but behind.
-    Busy,
-    /// Not connected; its session may keep messages.
-    Absent,
-}
-
 impl Subscriber {
     pub(crate) fn new(id: u64, client_id: ClientId, session: Option<(ShardId, SessionId)>) -> Self {
         Self { id, client_id, session, peer: Mutex::new(None), sent: AtomicU64::new(0) }
@@ -60,18 +49,5 @@ impl Subscriber {
 
     pub(crate) fn note_sent(&self, sent: u64) {
         self.sent.fetch_max(sent, Ordering::Relaxed);
-    }
-
-    pub(crate) fn readiness(&self) -> Readiness {
-        let peer = self.peer.lock();
-        let Some(peer) = &*peer else { return Readiness::Absent };
-        let state = peer.lock();
-        if state.closed {
-            Readiness::Absent
-        } else if state.has_room() && !state.lagging && !state.has_waiting() {
-            Readiness::Ready
-        } else {
-            Readiness::Busy
-        }
     }
 }
