@@ -86,9 +86,10 @@ impl Loader {
             Kind::Message => self.shard.shared.restore_row(keys::number(&base, 3), self.parts),
             Kind::Retained => {
                 let row = keys::number(&base, 3);
-                let (topic, expires) = self.shard.retained.restore(row, self.parts, &base, &value)?;
-                if let Some(at) = expires {
-                    self.shard.deadlines.set(at, Deadline::Retained(topic));
+                for (topic, expires) in self.shard.retained.restore(row, self.parts, &base, &value)? {
+                    if let Some(at) = expires {
+                        self.shard.deadlines.set(at, Deadline::Retained(topic));
+                    }
                 }
             }
         }

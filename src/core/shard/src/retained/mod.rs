@@ -19,6 +19,9 @@ const RESIDENT: usize = 1024;
 /// Topics to walk over before seeking is cheaper.
 const WALK: u32 = 8;
 
+/// Small messages are packed into rows of about this many bytes: the tables' cost is per row.
+const ROW: u32 = 8 * 1024;
+
 /// One topic's retained message.
 #[derive(Debug)]
 struct Retained {
@@ -28,11 +31,22 @@ struct Retained {
     /// When it was retained.
     at: Wall,
     expires: Option<Wall>,
-    /// The number of its row; 0 while it has none.
+    /// The number of its row.
     row: u64,
-    /// `None` when it is in the tables (or among the frozen changes) only.
+    /// `None` when it is in the tables (or among the frozen changes) only: a large one, alone in its row.
     message: Option<Arc<Message>>,
     bytes: u32,
+}
+
+/// Topics that a load has found, and when their messages expire.
+pub(crate) type Restored = Vec<(Arc<str>, Option<Wall>)>;
+
+/// A row of the tables: one large message, or some small ones.
+#[derive(Debug, Default)]
+struct Row {
+    topics: Vec<Arc<str>>,
+    bytes: u32,
+    /// How many parts it has in the tables; 0 while it is not there.
     parts: u16,
     dirty: bool,
 }
@@ -52,9 +66,12 @@ pub(crate) struct Found {
 pub(crate) struct Index {
     topics: BTreeMap<Arc<str>, Retained>,
     bytes: u64,
+    rows: BTreeMap<u64, Row>,
     last_row: u64,
-    /// Topics whose rows are out of date.
-    dirty: Vec<Arc<str>>,
+    /// The row that takes the next small message, if it has room.
+    filling: u64,
+    /// Rows that are out of date in the tables.
+    dirty: Vec<u64>,
     dirty_bytes: usize,
     /// Rows (number, parts) that are to go.
     removed: Vec<(u64, u16)>,
@@ -64,34 +81,86 @@ impl Index {
     /// Makes `message` the retained one of its topic. Returns the topic, as the index holds it, and when the message
     /// before it would have expired.
     pub(crate) fn put(&mut self, message: Arc<Message>, index: u64, at: Wall) -> (Arc<str>, Option<Wall>) {
-        let expires = message.expires;
-        let size = message.size();
-        let bytes = u32::try_from(size).unwrap_or(u32::MAX);
+        let bytes = size_of_message(&message);
         self.bytes += u64::from(bytes);
-        self.dirty_bytes += size;
-        let name = message.topic();
-        if let Some((topic, old)) = self.entry(name) {
-            let topic = topic.clone();
-            let (old_bytes, was_dirty, old_expires) = (old.bytes, old.dirty, old.expires);
-            *old = Retained { index, at, expires, message: Some(message), bytes, dirty: true, ..*old };
-            self.bytes -= u64::from(old_bytes);
-            if was_dirty {
-                self.dirty_bytes = self.dirty_bytes.saturating_sub(old_bytes as usize);
-            } else {
-                self.dirty.push(topic.clone());
+        self.dirty_bytes += message.size();
+        let known = self.topics.get_key_value(message.topic());
+        let known = known.map(|(topic, old)| (topic.clone(), old.row, old.bytes, old.since, old.expires));
+        let (topic, since, old_expires, row) = match known {
+            Some((topic, row, old_bytes, since, expires)) => {
+                self.bytes -= u64::from(old_bytes);
+                (topic.clone(), since, expires, self.stay_or_move(&topic, row, old_bytes, bytes))
             }
-            return (topic, old_expires);
-        }
-        let topic: Arc<str> = name.into();
-        let new =
-            Retained { index, since: index, at, expires, row: 0, message: Some(message), bytes, parts: 0, dirty: true };
-        self.topics.insert(topic.clone(), new);
-        self.dirty.push(topic.clone());
-        (topic, None)
+            None => {
+                let topic: Arc<str> = message.topic().into();
+                (topic.clone(), index, None, self.join(&topic, bytes))
+            }
+        };
+        let expires = message.expires;
+        let retained = Retained { index, since, at, expires, row, message: Some(message), bytes };
+        self.topics.insert(topic.clone(), retained);
+        (topic, old_expires)
     }
 
-    fn entry(&mut self, topic: &str) -> Option<(&Arc<str>, &mut Retained)> {
-        self.topics.range_mut::<str, _>((Bound::Included(topic), Bound::Included(topic))).next()
+    /// The row for a topic's next message: its own, if that fits.
+    fn stay_or_move(&mut self, topic: &Arc<str>, number: u64, old: u32, new: u32) -> u64 {
+        let row = self.rows.entry(number).or_default();
+        let fits = if is_large(new) { is_large(old) } else { !is_large(old) && row.bytes - old + new <= 2 * ROW };
+        if fits {
+            row.bytes = row.bytes - old + new;
+            self.touch(number);
+            return number;
+        }
+        self.leave(topic, number, old);
+        self.join(topic, new)
+    }
+
+    /// Gives a topic a place in a row.
+    fn join(&mut self, topic: &Arc<str>, bytes: u32) -> u64 {
+        let has_room = |row: &Row| row.bytes + bytes <= ROW;
+        let number = if !is_large(bytes) && self.rows.get(&self.filling).is_some_and(has_room) {
+            self.filling
+        } else {
+            self.last_row += 1;
+            if !is_large(bytes) {
+                self.filling = self.last_row;
+            }
+            self.last_row
+        };
+        let row = self.rows.entry(number).or_default();
+        row.topics.push(topic.clone());
+        row.bytes += bytes;
+        self.touch(number);
+        number
+    }
+
+    /// Takes a topic out of its row.
+    fn leave(&mut self, topic: &Arc<str>, number: u64, bytes: u32) {
+        let Some(row) = self.rows.get_mut(&number) else { return };
+        if let Some(place) = row.topics.iter().position(|other| Arc::ptr_eq(other, topic)) {
+            row.topics.swap_remove(place);
+        }
+        row.bytes -= bytes;
+        if row.topics.is_empty() {
+            if row.parts > 0 {
+                self.removed.push((number, row.parts));
+            }
+            self.rows.remove(&number);
+            return;
+        }
+        if row.bytes < ROW / 2 {
+            self.filling = number;
+        }
+        self.touch(number);
+    }
+
+    /// The row is to be written at the next freeze.
+    fn touch(&mut self, number: u64) {
+        if let Some(row) = self.rows.get_mut(&number)
+            && !std::mem::replace(&mut row.dirty, true)
+        {
+            self.dirty.push(number);
+        }
     }
 
     /// The index at which the topic's message was retained.
@@ -103,12 +172,7 @@ impl Index {
     pub(crate) fn remove(&mut self, topic: &str) -> Option<(Arc<str>, Option<Wall>)> {
         let (topic, old) = self.topics.remove_entry(topic)?;
         self.bytes -= u64::from(old.bytes);
-        if old.dirty {
-            self.dirty_bytes = self.dirty_bytes.saturating_sub(old.bytes as usize);
-        }
-        if old.row != 0 {
-            self.removed.push((old.row, old.parts));
-        }
+        self.leave(&topic, old.row, old.bytes);
         Some((topic, old.expires))
     }
 
@@ -122,12 +186,12 @@ impl Index {
 
     /// What is held since the last freeze, roughly.
     pub(crate) fn overlay_bytes(&self) -> usize {
-        self.dirty_bytes + self.dirty.len() * 64 + self.removed.len() * 16
+        self.dirty_bytes + self.dirty.len() * 8 + self.removed.len() * 16
     }
 
     /// The topic's message.
     pub(crate) fn get(&self, topic: &str) -> Option<Found> {
-        self.topics.get(topic).map(Found::of)
+        self.topics.get(topic).map(|retained| self.found(retained))
     }
 
     /// Calls `found` with what matches `filter` behind `after`, in order, at most `max_found` times, looking at no more
@@ -143,7 +207,7 @@ impl Index {
     ) -> Result<Option<Arc<str>>, TablesError> {
         if !matching::has_wildcard(filter) {
             if let Some(retained) = self.topics.get(filter).filter(|_| after.is_none_or(|after| after < filter)) {
-                found(Found::of(retained))?;
+                found(self.found(retained))?;
             }
             return Ok(None);
         }
@@ -167,7 +231,7 @@ impl Index {
             } else {
                 match matching::judge(filter, topic) {
                     Verdict::Match => {
-                        let enough = found(Found::of(retained))?;
+                        let enough = found(self.found(retained))?;
                         found_left = if enough { 0 } else { found_left - 1 };
                     }
                     Verdict::Mismatch => {}
@@ -182,59 +246,83 @@ impl Index {
         Ok(None)
     }
 
+    fn is_large(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|retained| is_large(retained.bytes))
+    }
+
+    fn found(&self, retained: &Retained) -> Found {
+        let Retained { index, since, at, row, .. } = *retained;
+        let message = retained.message.clone();
+        let parts = if message.is_some() { 0 } else { self.rows.get(&row).map_or(0, |row| row.parts) };
+        Found { index, since, at, message, row, parts }
+    }
+
     /// Adds what a freeze must write, and lets go of large messages.
     pub(crate) fn freeze(&mut self, shard: ShardId, changes: &mut Vec<Change>) {
         for (row, parts) in self.removed.drain(..) {
             codec::remove(changes, &keys::retained(shard, row), parts);
         }
-        for topic in self.dirty.drain(..) {
-            let Some(retained) = self.topics.get_mut(&topic).filter(|retained| retained.dirty) else { continue };
-            retained.dirty = false;
-            // A message leaves memory only here, when it becomes clean; what is dirty is there.
-            let Some(message) = retained.message.clone() else { continue };
-            if retained.row == 0 {
-                self.last_row += 1;
-                retained.row = self.last_row;
+        for number in self.dirty.drain(..) {
+            let Some(row) = self.rows.get_mut(&number).filter(|row| row.dirty) else { continue };
+            row.dirty = false;
+            let mut packed = Vec::with_capacity(row.topics.len());
+            for topic in &row.topics {
+                let Some(retained) = self.topics.get_mut(topic) else { continue };
+                // A message leaves memory only here, when its row becomes clean, and a large one is alone in its row.
+                let Some(message) = retained.message.clone() else { continue };
+                if is_large(retained.bytes) {
+                    retained.message = None;
+                }
+                packed.push(RetainedV1 { index: retained.index, at: retained.at, message });
             }
-            if message.size() > RESIDENT {
-                retained.message = None;
-            }
-            let value = codec::encode(&RetainedV1 { index: retained.index, at: retained.at, message });
-            retained.parts = codec::put(changes, &keys::retained(shard, retained.row), value, retained.parts);
+            row.parts = codec::put(changes, &keys::retained(shard, number), codec::encode(&packed), row.parts);
         }
         self.dirty_bytes = 0;
     }
 
-    /// During a load: one row. Returns its topic and when it expires.
+    /// During a load: one row. Returns its topics and when they expire.
     pub(crate) fn restore(
         &mut self,
-        row: u64,
+        number: u64,
         parts: u16,
         key: &[u8],
         value: &[u8],
-    ) -> Result<(Arc<str>, Option<Wall>), TablesError> {
-        let RetainedV1 { index, at, message } = codec::decode(key, value)?;
-        let topic: Arc<str> = message.topic().into();
-        let expires = message.expires;
-        let size = message.size();
-        let bytes = u32::try_from(size).unwrap_or(u32::MAX);
-        let message = (size <= RESIDENT).then_some(message);
-        let retained = Retained { index, since: index, at, expires, row, message, bytes, parts, dirty: false };
-        if self.topics.insert(topic.clone(), retained).is_some() {
-            return Err(TablesError::corrupt(key, "its topic has another row"));
+    ) -> Result<Restored, TablesError> {
+        let packed: Vec<RetainedV1> = codec::decode(key, value)?;
+        let mut row = Row { parts, ..Row::default() };
+        let mut restored = Vec::with_capacity(packed.len());
+        for RetainedV1 { index, at, message } in packed {
+            let topic: Arc<str> = message.topic().into();
+            let (expires, bytes) = (message.expires, size_of_message(&message));
+            let message = (!is_large(bytes)).then_some(message);
+            let retained = Retained { index, since: index, at, expires, row: number, message, bytes };
+            if self.topics.insert(topic.clone(), retained).is_some() {
+                return Err(TablesError::corrupt(key, "its topic is in another row too"));
+            }
+            self.bytes += u64::from(bytes);
+            row.bytes += bytes;
+            row.topics.push(topic.clone());
+            restored.push((topic, expires));
         }
-        self.bytes += u64::from(bytes);
-        self.last_row = self.last_row.max(row);
-        Ok((topic, expires))
+        // A large message stays alone in its row.
+        if row.bytes < ROW / 2 && !row.topics.first().is_some_and(|topic| self.is_large(topic)) {
+            self.filling = number;
+        }
+        self.rows.insert(number, row);
+        self.last_row = self.last_row.max(number);
+        Ok(restored)
     }
 }
 
-impl Found {
-    fn of(retained: &Retained) -> Self {
-        let Retained { index, since, at, row, parts, .. } = *retained;
-        Self { index, since, at, message: retained.message.clone(), row, parts }
-    }
+fn size_of_message(message: &Message) -> u32 {
+    u32::try_from(message.size()).unwrap_or(u32::MAX)
+}
 
+fn is_large(bytes: u32) -> bool {
+    bytes as usize > RESIDENT
+}
+
+impl Found {
     /// The message, from the tables if need be.
     pub(crate) fn message(self, shard: ShardId, reader: &RowReader<'_>) -> Result<Arc<Message>, TablesError> {
         if let Some(message) = self.message {
@@ -242,7 +330,10 @@ impl Found {
         }
         let base = keys::retained(shard, self.row);
         let value = reader.row(&base, self.parts)?;
-        let RetainedV1 { message, .. } = codec::decode(&base, &value)?;
-        Ok(message)
+        let packed: Vec<RetainedV1> = codec::decode(&base, &value)?;
+        match packed.into_iter().next() {
+            Some(RetainedV1 { message, .. }) => Ok(message),
+            None => Err(TablesError::corrupt(&base, "it holds no message")),
+        }
     }
 }

@@ -70,3 +70,47 @@ fn a_wildcard_read_is_a_sequence_of_bounded_pages() {
     assert_eq!((found.len(), pages), (1_000, 101));
     assert!(found.windows(2).all(|pair| pair[0].message.topic() < pair[1].message.topic()));
 }
+
+#[test]
+fn packed_messages_come_and_go_without_touching_each_other() {
+    let mut bench = Bench::new();
+    let mut wanted = std::collections::BTreeMap::new();
+    let mut dice = 1_u64;
+    for round in 0..20 {
+        for _ in 0..400 {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let topic = format!("t/{}", (dice >> 33) % 700);
+            // Some empty, most small, some alone in their rows.
+            let length = [0, 1, 20, 60, 200, 900, 1_500, 20_000][(dice >> 50) as usize % 8];
+            let payload = vec![u8::try_from(round).unwrap(); length];
+            bench.apply(retain(&topic, &payload, None));
+            if payload.is_empty() {
+                wanted.remove(&topic)
+            } else {
+                wanted.insert(topic, payload)
+            };
+        }
+        if round % 2 == 0 {
+            bench.checkpoint();
+        }
+        if round % 3 == 0 {
+            bench.reload();
+        }
+        let mut found = Vec::new();
+        let mut after: Option<Arc<str>> = None;
+        loop {
+            after = bench.shard.retained_page(&bench.tables, "t/#", after.as_deref(), 64, 64, &mut found).unwrap();
+            if after.is_none() {
+                break;
+            }
+        }
+        let got: Vec<_> = found.iter().map(|one| (one.message.topic(), one.message.payload())).collect();
+        let wanted: Vec<_> = wanted.iter().map(|(topic, payload)| (topic.as_str(), payload.as_slice())).collect();
+        assert!(got == wanted, "round {round}: {} topics, wanted {}", got.len(), wanted.len());
+    }
+    let topics: Vec<String> = wanted.into_keys().collect();
+    topics.iter().for_each(|topic| drop(bench.apply(retain(topic, b"", None))));
+    bench.checkpoint();
+    assert_eq!((bench.shard.retained_count(), bench.shard.retained_bytes()), (0, 0));
+    assert!(bench.tables.len() <= 1, "{} rows are left", bench.tables.len());
+}
