@@ -101,12 +101,15 @@ fn environment(variables: &[(OsString, OsString)], gathered: &mut Gathered) {
     }
 }
 
-/// Every setting's variable has `__` between section and key. One without is somebody else's, unless it begins as a
-/// section does: then the second underscore was forgotten.
+/// Every setting's variable has `__` between section and key. One without is somebody else's, unless it looks as if it
+/// was meant for us: a section, or the key alone, or both with the second underscore forgotten.
 fn is_no_setting(name: &str) -> bool {
-    const SECTIONS: [&str; 8] = ["NODE", "LISTENERS", "STORE", "SESSION", "MQTT", "LIMITS", "SYS", "LOG"];
-    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
-    let is_typo = || SECTIONS.iter().any(|of| rest.strip_prefix(of).is_some_and(|key| key.starts_with('_')));
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+    let is_typo = || {
+        super::effective::keys().iter().filter_map(|key| key.split_once('.')).any(|(section, key)| {
+            rest == section || rest == key || rest.strip_prefix(section).is_some_and(|key| key.starts_with('_'))
+        })
+    };
     !name.contains("__") && (is_service_link(name) || !is_typo())
 }
 
@@ -261,7 +264,9 @@ mod tests {
         for name in ["NIGHTJAR_CMD", "NIGHTJAR_CRASH_ROUNDS"] {
             assert!(is_no_setting(name), "{name}");
         }
-        for name in ["NIGHTJAR_NODE_DATA", "NIGHTJAR_NODE__DATA", "NIGHTJAR_NOD__DATA"] {
+        for name in
+            ["NIGHTJAR_DATA", "NIGHTJAR_STORE", "NIGHTJAR_NODE_DATA", "NIGHTJAR_NODE__DATA", "NIGHTJAR_NOD__DATA"]
+        {
             assert!(!is_no_setting(name), "{name}");
         }
     }
