@@ -297,9 +297,7 @@ impl Broker {
             packet: client_maximum(connect),
             outbox_high: self.limits.outbox_high,
             outbox_max: self.limits.outbox_max,
-            waiting_messages: self.limits.waiting_messages,
-            waiting_bytes: self.limits.waiting_bytes,
-            overflow: self.limits.transient_overflow(),
+            waiting: self.limits.waiting,
         };
         // No client before v5 has any.
         let aliases = connect.properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_out);

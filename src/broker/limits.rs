@@ -1,6 +1,6 @@
 //! The bounds that connections and sessions keep to, from the checked configuration.
 
-use super::sending;
+use super::waiting::{self, Bounds};
 use crate::config::{self, Config};
 use nightjar_mqtt::{MAX_PACKET_SIZE, QoS};
 use nightjar_shard::{NEVER, Overflow, QueueLimits};
@@ -43,8 +43,8 @@ pub struct Limits {
     pub(crate) queue: QueueLimits,
     pub(crate) overflow: Overflow,
     pub(crate) queue_qos0: bool,
-    pub(crate) waiting_messages: usize,
-    pub(crate) waiting_bytes: usize,
+    /// The bounds of the queue of a transient session.
+    pub(crate) waiting: Bounds,
     pub(crate) max_inflight: u16,
 }
 
@@ -88,19 +88,22 @@ impl Limits {
             queue: QueueLimits { messages: session.queue_messages, bytes: session.queue_bytes, policy: overflow },
             overflow,
             queue_qos0: session.queue_qos0,
-            waiting_messages: session.transient_queue_messages,
-            waiting_bytes: session.transient_queue_bytes,
+            waiting: Bounds {
+                messages: session.transient_queue_messages,
+                bytes: session.transient_queue_bytes,
+                overflow: transient(overflow),
+            },
             max_inflight: session.max_inflight,
         }
     }
+}
 
-    /// What happens when the queue of a transient session is full.
-    pub(crate) fn transient_overflow(&self) -> sending::Overflow {
-        match self.overflow {
-            Overflow::DropOldest => sending::Overflow::DropOldest,
-            Overflow::DropNewest => sending::Overflow::DropNewest,
-            Overflow::Refuse => sending::Overflow::Disconnect,
-        }
+/// A transient session has nobody to refuse for: its client is told that it would miss messages.
+fn transient(overflow: Overflow) -> waiting::Overflow {
+    match overflow {
+        Overflow::DropOldest => waiting::Overflow::DropOldest,
+        Overflow::DropNewest => waiting::Overflow::DropNewest,
+        Overflow::Refuse => waiting::Overflow::Disconnect,
     }
 }
 

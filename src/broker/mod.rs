@@ -6,7 +6,7 @@
 //! | `connection`, `packets` | reading, and what each packet leads to |
 //! | `publish`, `source` | from a message to all who receive it |
 //! | `subscribe`, `replay` | subscriptions and the retained messages that follow them |
-//! | `peer`, `sending`, `outbox`, `turn` | what waits to be sent, and who writes it when |
+//! | `peer`, `sending`, `waiting`, `outbox`, `turn` | what waits to be sent, and who writes it when |
 //! | `sink`, `feed` | from the journal to connected sessions, live or from the store |
 //! | `leave`, `housekeeping` | the ends: of connections, sessions, wills |
 //! | `registry`, `subscriber` | who is connected, who can receive |
@@ -37,6 +37,7 @@ mod subscribe;
 mod subscriber;
 mod sys;
 mod turn;
+mod waiting;
 mod wheel;
 
 pub use handle::Handle;

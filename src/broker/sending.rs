@@ -5,6 +5,7 @@ use super::peer::Close;
 use super::replay::Replay;
 use super::source::Source;
 use super::stats;
+use super::waiting::{Bounds, Waiting, WaitingQueue};
 use nightjar_base::{Position, SessionId, ShardId, Tick, Wall};
 use nightjar_mqtt::{
     Delivery, Message, PacketType, PublishParts, QoS, ReasonCode, Version, encode_ack, encode_publish,
@@ -51,13 +52,6 @@ pub(crate) struct State {
     shared: Option<VecDeque<(u64, SharedUnderWay)>>,
 }
 
-/// Messages of a transient session that did not fit the window.
-#[derive(Default)]
-struct WaitingQueue {
-    messages: VecDeque<Waiting>,
-    bytes: usize,
-}
-
 /// What bounds the sending to one client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendLimits {
@@ -68,19 +62,7 @@ pub(crate) struct SendLimits {
     /// Above it the connection is closed.
     pub(crate) outbox_max: usize,
     /// Bounds of a transient session's queue.
-    pub(crate) waiting_messages: usize,
-    pub(crate) waiting_bytes: usize,
-    /// What happens when it is full.
-    pub(crate) overflow: Overflow,
-}
-
-/// What happens to a message when the queue of a transient session is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overflow {
-    DropOldest,
-    DropNewest,
-    /// The receiver is disconnected: it would miss messages that it was promised.
-    Disconnect,
+    pub(crate) waiting: Bounds,
 }
 
 /// An acknowledgement that waits until what it says is durable.
@@ -92,15 +74,6 @@ pub(crate) enum Pending {
     },
     /// A whole packet: SUBACK, UNSUBACK.
     Packet(Box<[u8]>),
-}
-
-/// A message of a transient session that did not fit the window.
-struct Waiting {
-    message: Arc<Message>,
-    qos: QoS,
-    retain: bool,
-    identifiers: Box<[u32]>,
-    share: Option<Arc<str>>,
 }
 
 /// A message of a shared subscription that the client has not acknowledged.
@@ -251,35 +224,10 @@ impl State {
 
     /// Puts a message of a transient session into its queue, which is bounded.
     fn wait(&mut self, message: &Arc<Message>, copy: &Copy<'_>) {
-        let limits = self.limits;
-        if message.size() > limits.waiting_bytes {
-            stats::add(|s| &s.dropped_queue_full, 1);
-            return;
-        }
         let queue = self.waiting.get_or_insert_default();
-        while queue.messages.len() >= limits.waiting_messages || queue.bytes + message.size() > limits.waiting_bytes {
-            stats::add(|s| &s.dropped_queue_full, 1);
-            match limits.overflow {
-                Overflow::DropOldest if !queue.messages.is_empty() => {
-                    if let Some(oldest) = queue.messages.pop_front() {
-                        queue.bytes -= oldest.message.size();
-                    }
-                }
-                Overflow::Disconnect => {
-                    self.close.get_or_insert(Close::QueueFull);
-                    return;
-                }
-                _ => return,
-            }
+        if !queue.push(message, copy, &self.limits.waiting) {
+            self.close.get_or_insert(Close::QueueFull);
         }
-        queue.bytes += message.size();
-        queue.messages.push_back(Waiting {
-            message: Arc::clone(message),
-            qos: copy.qos,
-            retain: copy.retain,
-            identifiers: copy.identifiers.into(),
-            share: copy.share.cloned(),
-        });
     }
 
     /// Sends what waits in a transient session's queue, as far as the window allows. `now` for message expiry.
@@ -305,19 +253,17 @@ impl State {
     }
 
     fn next_waiting(&mut self) -> Option<Waiting> {
-        let queue = self.waiting.as_mut()?;
-        let waiting = queue.messages.pop_front()?;
-        queue.bytes -= waiting.message.size();
-        if queue.messages.is_empty() {
+        let waiting = self.waiting.as_mut()?.pop();
+        if waiting.is_none() {
             self.waiting = None;
         }
-        Some(waiting)
+        waiting
     }
 
     /// Whether a transient session's queue holds messages.
     #[inline]
     pub(crate) fn has_waiting(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|queue| !queue.messages.is_empty())
+        self.waiting.as_ref().is_some_and(|queue| !queue.is_empty())
     }
 
     /// Offers the next entry of the persistent session's queue.
@@ -499,7 +445,7 @@ impl State {
         // A QoS 2 message that was sent stays with this client, wherever it has got to [MQTT-4.8.2-5].
         let under_way = self.shared.take().into_iter().flatten().map(|(_, under_way)| under_way);
         let under_way = under_way.filter(|under_way| under_way.qos == QoS::AtLeastOnce);
-        let waiting = self.waiting.take().into_iter().flat_map(|queue| queue.messages).filter_map(|waiting| {
+        let waiting = self.waiting.take().into_iter().flat_map(|queue| queue.into_messages()).filter_map(|waiting| {
             let share = waiting.share?;
             Some(SharedUnderWay { message: waiting.message, qos: waiting.qos, share })
         });

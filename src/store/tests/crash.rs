@@ -47,7 +47,14 @@ impl Run {
     }
 
     fn open(&self) -> Opened {
-        open(small(self.durability), &self.disk, &self.tables).unwrap_or_else(|error| panic!("does not open: {error}"))
+        loop {
+            match open(small(self.durability), &self.disk, &self.tables) {
+                Ok(opened) => return opened,
+                // Tables that cannot be read right now say so; whoever starts the broker starts it again.
+                Err(error) if error.to_string().contains("a bad mood") => {}
+                Err(error) => panic!("does not open: {error}"),
+            }
+        }
     }
 
     fn observed(&self, store: &Store) -> Model {
