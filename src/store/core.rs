@@ -104,6 +104,13 @@ impl Core {
             || self.journal_bytes.load(Ordering::Relaxed) > self.journal_budget() / 2
     }
 
+    /// Whether the overlays have grown to twice the size at which a checkpoint begins: what comes in is not moved to the
+    /// tables as fast, and must not gather in memory instead.
+    pub(crate) fn is_overgrown(&self) -> bool {
+        !self.is_memory()
+            && self.overlay.load(Ordering::Relaxed) > self.config.checkpoint_overlay_bytes.saturating_mul(2)
+    }
+
     /// Asks for a checkpoint now.
     pub(crate) fn ask_checkpoint(&self) {
         let mut signal = self.signal.lock();

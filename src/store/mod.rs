@@ -189,6 +189,7 @@ impl Store {
     pub fn congested(&self) -> bool {
         self.core.pending.load(Ordering::Relaxed) > self.core.config.pending_bytes
             || self.core.journal_bytes.load(Ordering::Relaxed) > self.core.journal_budget()
+            || self.core.is_overgrown()
             || !self.core.health.is_writable()
     }
 
