@@ -250,7 +250,9 @@ impl Broker {
         );
         claim.connect(&peer);
         let unusable = peer.lock().close;
-        if let Some(close) = unusable {
+        // The stop may have come while this connection was not yet among those that are told.
+        let stopping = self.is_stopping().then_some(Close::ShuttingDown);
+        if let Some(close) = unusable.or(stopping) {
             peer.close(close);
         }
         taken.subscriber.connected(Arc::clone(&peer));

@@ -173,12 +173,12 @@ impl Connection {
     pub(crate) async fn run(mut self: Box<Self>) {
         let end = self.live().await;
         Box::pin(self.farewell(&end)).await;
+        self.leave(&end);
+        self.left = true;
         tracing::info!(
             client = %escape(&self.peer.client_id), address = %self.door.address, listener = %self.door.listener,
             version = self.peer.version as u8, reason = %escape(&end.in_words()), "disconnected"
         );
-        self.leave(&end);
-        self.left = true;
         if self.lingers(&end) {
             // In vain: the client does not close. It had its time.
             let _ = Box::pin(task::timeout(FAREWELL, discard(Arc::clone(&self.peer)))).await;
@@ -212,10 +212,13 @@ impl Connection {
 
     /// What the client sent before its next connection took over was sent to be handled.
     fn told(&mut self) -> Result<(), End> {
-        if self.peer.lock().close == Some(Close::TakenOver) {
-            // How this read ends says nothing: the connection is over in any case.
-            let _ = self.read();
+        let close = self.peer.lock().close;
+        if matches!(close, Some(Close::TakenOver | Close::ShuttingDown))
+            && let Err(end @ (End::Disconnected | End::WithWill)) = self.read()
+        {
+            return Err(end);
         }
+        // How else this read ended says nothing: the connection is over in any case.
         Ok(())
     }
 
@@ -429,14 +432,14 @@ impl Connection {
 
     /// Tells a v5 client why, and gives the last bytes a chance to leave.
     async fn farewell(&mut self, end: &End) {
-        if let (Some(reason), Version::V5) = (end.reason(), self.peer.version) {
+        {
             let mut state = self.peer.lock();
-            if state.takes(3) {
+            if let (Some(reason), Version::V5, true) = (end.reason(), self.peer.version, state.takes(3)) {
                 state.packet(&[0xe0, 1, reason.as_u8()]);
             }
+            // Nothing follows DISCONNECT [MQTT-3.14.4-1].
+            state.closed = true;
         }
-        // Nothing follows DISCONNECT [MQTT-3.14.4-1].
-        self.peer.lock().closed = true;
         if !matches!(end, End::Io(_) | End::WriteTimeout) {
             // In vain: the client does not read. It is not owed more.
             let _ = task::timeout(FAREWELL, drain(Arc::clone(&self.peer))).await;

@@ -174,12 +174,14 @@ fn step(broker: &Broker, peer: &Arc<Peer>) {
         state.feeding = false;
         return;
     };
+    state.stepping = Some(Arc::clone(replay.filter()));
     drop(state);
     let step = replay.step(broker, peer);
     let mut state = peer.lock();
     state.feeding = false;
+    let replaced = state.stepping.take().is_none();
     match step {
-        _ if state.is_over() => {}
+        _ if state.is_over() || replaced => {}
         Step::Finished => {}
         Step::More => state.replays.push_front(replay),
         // Others may have their turn while this one waits.

@@ -3,7 +3,7 @@
 use super::leave::publication;
 use super::{Broker, stats};
 use crate::env::task;
-use nightjar_base::{ClientId, SessionId, ShardId};
+use nightjar_base::{ClientId, SessionId, ShardId, Wall};
 use nightjar_mqtt::QoS;
 use nightjar_shard::{Due, Entry, Op};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
                 let broker = Arc::clone(&broker);
                 task::spawn(async move {
-                    broker.handle_due(shard, due).await;
+                    broker.handle_due(shard, due, now).await;
                     drop(permit);
                 });
             }
@@ -48,10 +48,13 @@ pub(crate) async fn run(broker: Arc<Broker>) {
 }
 
 impl Broker {
-    async fn handle_due(&self, shard: ShardId, due: Due) {
+    /// `popped` is when it was due: the clock may have been set back since, and the shard tells of it only once.
+    async fn handle_due(&self, shard: ShardId, due: Due, popped: Wall) {
         match due {
-            Due::Will { session, client_id, epoch, .. } => self.fire_will(shard, session, &client_id, epoch).await,
-            Due::Expired { session, client_id, .. } => self.expire(shard, session, &client_id).await,
+            Due::Will { session, client_id, epoch, .. } => {
+                self.fire_will(shard, session, &client_id, epoch, popped).await
+            }
+            Due::Expired { session, client_id, .. } => self.expire(shard, session, &client_id, popped).await,
             Due::Retained { topic, index } => {
                 self.store.submit(&mut vec![(shard, Op::Forget { topic, index })], None);
             }
@@ -60,9 +63,9 @@ impl Broker {
 
     /// Publishes a delayed will, if its client has not come back meanwhile. The will and the note that it was published
     /// become durable together, so that it is published once, whatever crashes.
-    async fn fire_will(&self, shard: ShardId, session: SessionId, client_id: &ClientId, epoch: u64) {
+    async fn fire_will(&self, shard: ShardId, session: SessionId, client_id: &ClientId, epoch: u64, popped: Wall) {
         let _claim = self.registry.claim(client_id).await;
-        let now = self.clock.now();
+        let now = self.clock.now().max(popped);
         let will = {
             let store = self.store.lock(shard);
             let is_due = |session: &&nightjar_shard::Session| {
@@ -79,9 +82,9 @@ impl Broker {
     }
 
     /// Ends an expired session. What its queue holds of shared subscriptions goes to other members first.
-    async fn expire(&self, shard: ShardId, session: SessionId, client_id: &ClientId) {
+    async fn expire(&self, shard: ShardId, session: SessionId, client_id: &ClientId, popped: Wall) {
         let _claim = self.registry.claim(client_id).await;
-        let now = self.clock.now();
+        let now = self.clock.now().max(popped);
         if !self.store.lock(shard).session(session).is_some_and(|session| session.is_expired(now)) {
             return;
         }

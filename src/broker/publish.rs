@@ -285,7 +285,7 @@ impl Broker {
 /// Appends one copy to a connected client's outbox or queue.
 fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bool) -> bool {
     let mut state = peer.lock();
-    if state.closed {
+    if state.is_over() {
         return false;
     }
     if state.deliver(source, copy, many) {

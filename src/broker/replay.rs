@@ -6,7 +6,7 @@
 //! cursor is durable with them: a session that is resumed gets the rest.
 
 use super::Broker;
-use super::peer::Peer;
+use super::peer::{Close, Peer};
 use super::sending::{Copy, State};
 use super::source::Source;
 use nightjar_base::{Position, ShardId, Wall};
@@ -111,7 +111,7 @@ impl Replay {
         }
         let room = {
             let state = peer.lock();
-            if state.closed || state.broken {
+            if state.is_over() || state.stepping.is_none() {
                 return Step::Finished;
             }
             if !state.has_room() || (self.durable && state.lagging) {
@@ -129,6 +129,7 @@ impl Replay {
             Ok(next) => next,
             Err(error) => {
                 tracing::error!(%error, filter = %crate::telemetry::escape(&self.filter), "retained messages cannot be read");
+                peer.close(Close::StoreFailed);
                 return Step::Finished;
             }
         };
@@ -158,10 +159,12 @@ impl Replay {
         let mut state = peer.lock();
         let mut complete = true;
         for RetainedMessage { message, since, at } in page {
-            if *since > ceiling || self.asked.is_some_and(|asked| *at > asked) || message.is_expired(now) {
+            let qos = message.qos.min(self.options.qos);
+            // What came at QoS 0 while the session was away was not queued.
+            let queued = qos > QoS::AtMostOnce && self.asked.is_some_and(|asked| *at > asked);
+            if *since > ceiling || queued || message.is_expired(now) {
                 continue;
             }
-            let qos = message.qos.min(self.options.qos);
             if self.durable && qos > QoS::AtMostOnce {
                 let identifiers = self.options.identifier.into_iter().collect();
                 entries.push(Replayed { message: Arc::clone(message), qos, identifiers });
@@ -176,7 +179,7 @@ impl Replay {
         if !state.outbox.is_empty() {
             peer.schedule(&mut state);
         }
-        let session = state.session;
+        let session = state.session.filter(|_| state.stepping.is_some());
         drop(state);
         if let (Some((shard, session)), false) = (session, entries.is_empty()) {
             let filter = Arc::clone(&self.filter);
@@ -205,8 +208,12 @@ impl Replay {
 
     /// The durable cursor goes.
     fn finish(&self, broker: &Broker, peer: &Arc<Peer>) {
-        let session = peer.lock().session;
-        if let Some((shard, session)) = session.filter(|_| self.durable) {
+        let session = {
+            let state = peer.lock();
+            // Not the cursor of another SUBSCRIBE that has replaced this replay.
+            state.session.filter(|_| self.durable && state.stepping.is_some())
+        };
+        if let Some((shard, session)) = session {
             let filter = Arc::clone(&self.filter);
             let op = Op::Replay { session, filter, entries: Vec::new(), after: None };
             broker.store.submit(&mut vec![(shard, op)], None);

@@ -48,6 +48,8 @@ pub(crate) struct State {
     /// Somebody reads the queue for this connection now.
     pub(crate) feeding: bool,
     pub(crate) replays: VecDeque<Replay>,
+    /// The filter of the replay that the feeder has in hand; `None` once another request has made it void.
+    pub(crate) stepping: Option<Arc<str>>,
     /// Messages of shared subscriptions under way on a transient session: they go to another member if this one leaves.
     shared: Option<VecDeque<(u64, SharedUnderWay)>>,
 }
@@ -141,6 +143,7 @@ impl State {
             lagging: false,
             feeding: false,
             replays: VecDeque::new(),
+            stepping: None,
             shared: None,
         }
     }
@@ -172,6 +175,14 @@ impl State {
     /// Whether more waits than one connection may hold.
     pub(crate) fn is_overfull(&self) -> bool {
         self.outbox.len() > self.limits.outbox_max
+    }
+
+    /// Makes the replays of `filter` void.
+    pub(crate) fn drop_replays(&mut self, filter: &str) {
+        self.replays.retain(|replay| **replay.filter() != *filter);
+        if self.stepping.as_deref() == Some(filter) {
+            self.stepping = None;
+        }
     }
 
     /// Whether nothing can be sent any more.

@@ -91,7 +91,7 @@ impl Connection {
             }
             // One that is still going on for the same filter is replaced: this one begins anew.
             self.new_replays.retain(|replay| *replay.filter() != grant.filter);
-            self.peer.lock().replays.retain(|replay| *replay.filter() != grant.filter);
+            self.peer.lock().drop_replays(&grant.filter);
             let replay = Replay::new(Arc::clone(&grant.filter), grant.options, durable.is_some());
             self.new_replays.push(replay);
         }
@@ -128,7 +128,8 @@ impl Connection {
         }
         if !removed.is_empty() {
             self.new_replays.retain(|replay| !removed.contains(replay.filter()));
-            self.peer.lock().replays.retain(|replay| !removed.contains(replay.filter()));
+            let mut state = self.peer.lock();
+            removed.iter().for_each(|filter| state.drop_replays(filter));
         }
         if let Some(durable) = self.durable.filter(|durable| durable.queue && !removed.is_empty()) {
             self.ops.push((durable.shard, Op::Unsubscribe { session: durable.session, filters: removed }));
@@ -139,6 +140,8 @@ impl Connection {
 
     /// Lines up an answer behind the ops of this read.
     fn answer(&mut self, packet: &Packet) -> Result<(), End> {
+        // While the store is behind, the client is not read: its requests must not gather in memory.
+        self.fills_store |= !self.ops.is_empty() || !self.new_replays.is_empty();
         let mut bytes = Vec::new();
         encode(packet, self.peer.version, &mut bytes);
         if !self.peer.lock().takes(bytes.len()) {

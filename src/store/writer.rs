@@ -226,7 +226,8 @@ impl Writer {
                 Err(AppendError::Full(error)) => {
                     if !self.core.spares.give_up() {
                         self.core.health.stall(error.to_string(), self.core.config.clock.tick());
-                        if self.core.stopping.load(Ordering::Relaxed) {
+                        // A stop waits for the checkpoint's thread, which may be waiting for this very record.
+                        if self.core.stopping.load(Ordering::Relaxed) || self.core.signal.lock().stop {
                             return Err(Stop::Asked);
                         }
                         std::thread::sleep(RETRY);

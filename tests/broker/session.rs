@@ -36,6 +36,8 @@ fn qos0_is_queued_when_the_setting_says_so() {
     let mut s = connect.open(&broker);
     s.subscribe("t", 2);
     s.disconnect();
+    // Or the message would still go to the socket that nobody reads any more.
+    broker.wait_log(&["disconnected", "client=\"s\""]);
     broker.v311("p").publish("t", "zero", 0);
     let mut p = broker.v311("p");
     p.publish("t", "zero again", 0);

@@ -100,3 +100,22 @@ fn sigterm_is_no_reason_for_silence() {
     assert!(matches!(w.recv(), Packet::Publish(m) if m.text() == "gone"));
     w.expect_nothing();
 }
+
+#[test]
+fn a_disconnect_just_before_the_next_connect_publishes_no_will() {
+    let broker = Broker::start();
+    let mut w = broker.v311("w");
+    w.subscribe("w", 1);
+    let connect = Connect::v311("x").will(Will::new("w", "gone"));
+    let mut old = Vec::new();
+    for _ in 0..200 {
+        let mut client = connect.open(&broker);
+        // Whichever thread sees its packet first: the old one's DISCONNECT counts [MQTT-3.1.2-10].
+        client.send_hex("e000");
+        old.push(client);
+    }
+    let mut last = broker.v311("x");
+    last.ping();
+    last.publish("w", "the end", 1);
+    assert_eq!(w.expect_publish().payload, b"the end");
+}

@@ -270,7 +270,7 @@ impl Index {
                 let Some(retained) = self.topics.get_mut(topic) else { continue };
                 // A message leaves memory only here, when its row becomes clean, and a large one is alone in its row.
                 let Some(message) = retained.message.clone() else { continue };
-                if is_large(retained.bytes) {
+                if row.topics.len() == 1 && is_large(retained.bytes) {
                     retained.message = None;
                 }
                 packed.push(RetainedV1 { index: retained.index, at: retained.at, message });
@@ -289,12 +289,14 @@ impl Index {
         value: &[u8],
     ) -> Result<Restored, TablesError> {
         let packed: Vec<RetainedV1> = codec::decode(key, value)?;
+        let alone = packed.len() == 1;
         let mut row = Row { parts, ..Row::default() };
         let mut restored = Vec::with_capacity(packed.len());
         for RetainedV1 { index, at, message } in packed {
             let topic: Arc<str> = message.topic().into();
             let (expires, bytes) = (message.expires, size_of_message(&message));
-            let message = (!is_large(bytes)).then_some(message);
+            // Only one that is alone in its row can be read back by itself.
+            let message = (!alone || !is_large(bytes)).then_some(message);
             let retained = Retained { index, since: index, at, expires, row: number, message, bytes };
             if self.topics.insert(topic.clone(), retained).is_some() {
                 return Err(TablesError::corrupt(key, "its topic is in another row too"));
