@@ -214,12 +214,21 @@ impl Connection {
     fn told(&mut self) -> Result<(), End> {
         let close = self.peer.lock().close;
         if matches!(close, Some(Close::TakenOver | Close::ShuttingDown))
-            && let Err(end @ (End::Disconnected | End::WithWill)) = self.read()
+            && let Err(end @ (End::Disconnected | End::WithWill)) = self.read_last()
         {
             return Err(end);
         }
         // How else this read ended says nothing: the connection is over in any case.
         Ok(())
+    }
+
+    /// Takes what the socket holds, which the runtime may not have told of yet.
+    fn read_last(&mut self) -> Result<(), End> {
+        BUFFER.with(|buffer| {
+            let buffer = &mut *buffer.borrow_mut();
+            let count = crate::env::net::receive_unannounced(&self.peer.stream, buffer).map_err(End::Io)?;
+            self.take(&buffer[..count])
+        })
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {

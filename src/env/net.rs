@@ -53,6 +53,12 @@ pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&settings)
 }
 
+/// Reads what has come, without waiting, even if the runtime has not been told of it yet.
+pub fn receive_unannounced(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(stream, &mut *buffer, rustix::net::RecvFlags::DONTWAIT)?;
+    Ok(count)
+}
+
 /// Reads what has come, without waiting; `Ok(0)` is the end of the stream.
 ///
 /// A short read clears the socket's readiness at once, which saves the read that would find nothing.
