@@ -293,7 +293,7 @@ impl Connection {
         }
         let input = if buffered { &whole[..] } else { bytes };
         let now = self.broker.clock.tick();
-        let (taken, result) = self.handle_all(input, now);
+        let (taken, result) = self.handle_all(input);
         self.finish_read();
         if taken > 0 {
             self.keep_alive.packet(now);
@@ -315,7 +315,7 @@ impl Connection {
         result
     }
 
-    fn handle_all(&mut self, input: &[u8], now: Tick) -> (usize, Result<(), End>) {
+    fn handle_all(&mut self, input: &[u8]) -> (usize, Result<(), End>) {
         self.routes.see_epoch(self.broker.epoch());
         self.now = self.broker.clock.now();
         let (version, max_packet) = (self.peer.version, self.broker.limits.max_packet);
@@ -327,7 +327,7 @@ impl Connection {
                 Ok(Some(frame)) => {
                     taken += frame.size;
                     packets += 1;
-                    if let Err(end) = self.handle(&frame, now) {
+                    if let Err(end) = self.handle(&frame) {
                         break Err(end);
                     }
                 }

@@ -5,7 +5,6 @@ use super::publish::{Outcome, Route};
 use super::sending::Pending;
 use super::source::Source;
 use super::stats;
-use nightjar_base::Tick;
 use nightjar_mqtt::{
     Disconnect, Frame, Packet, PacketType, PublishRef, QoS, ReasonCode, Version, decode, decode_publish, topic,
 };
@@ -33,13 +32,13 @@ impl From<nightjar_mqtt::DecodeError> for End {
 
 impl Connection {
     /// Handles one packet. What it leads to is gathered and leaves at the end of the read.
-    pub(crate) fn handle(&mut self, frame: &Frame<'_>, _now: Tick) -> Result<(), End> {
+    pub(crate) fn handle(&mut self, frame: &Frame<'_>) -> Result<(), End> {
         if frame.kind == PacketType::Publish {
             let publish = decode_publish(frame, self.peer.version)?;
             return self.publish(&publish);
         }
         if frame.kind == PacketType::PingReq && frame.body.is_empty() {
-            return self.immediately(Pending::Packet(Box::new([0xd0, 0])));
+            return self.pong();
         }
         // Whether the rest of them is well-formed is no question: by their type they are a protocol error.
         match frame.kind {
@@ -63,12 +62,10 @@ impl Connection {
         }
     }
 
-    /// Appends a packet that waits for nothing.
-    fn immediately(&mut self, pending: Pending) -> Result<(), End> {
+    /// PINGRESP, which waits for nothing.
+    fn pong(&self) -> Result<(), End> {
         let mut state = self.peer.lock();
-        if let Pending::Packet(bytes) = &pending {
-            state.packet(bytes);
-        }
+        state.packet(&[0xd0, 0]);
         self.peer.schedule(&mut state);
         Ok(())
     }
