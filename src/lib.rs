@@ -1,5 +1,7 @@
 //! Nightjar: an MQTT broker in which an acknowledgement says what is durably true, and nothing else.
 
+pub mod admin;
+pub mod auth;
 pub mod broker;
 pub mod cli;
 pub mod config;
@@ -7,3 +9,4 @@ pub mod env;
 pub mod node;
 pub mod store;
 pub mod telemetry;
+pub mod transport;

@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["env"],
     &["config"],
     &["telemetry"],
-    &["store", "auth"],
+    &["store", "auth", "transport"],
     &["broker"],
     &["cluster"],
     &["bridge", "admin"],

@@ -8,7 +8,7 @@
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
 use super::leave::{interval_as_expiry, publication};
-use super::peer::{Close, Peer};
+use super::peer::{About, Close, Peer};
 use super::publish::RouteCache;
 use super::registry::Claim;
 use super::replay::Replay;
@@ -19,13 +19,13 @@ use super::{Broker, feed, stats};
 use crate::env::entropy;
 use crate::env::net::TcpStream;
 use crate::telemetry::escape;
+use crate::transport::{Kind, Remote};
 use nightjar_base::{ClientId, SessionId, ShardId};
 use nightjar_mqtt::property::ConnAckProperties;
 use nightjar_mqtt::{ConnAck, Connect, Message, Packet, QoS, ReasonCode, SubscriptionOptions, Version, encode};
 use nightjar_session::{Aliases, Inbound, KeepAlive, Outbound};
 use nightjar_shard::{Op, Subscribed, Will};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Where a connection came in, and what that door allows.
@@ -33,7 +33,8 @@ use std::sync::Arc;
 pub(crate) struct Door {
     pub(crate) listener: Arc<str>,
     pub(crate) strict: bool,
-    pub(crate) address: SocketAddr,
+    pub(crate) remote: Remote,
+    pub(crate) kind: Kind,
 }
 
 /// What the store knows of a session at attach.
@@ -217,16 +218,26 @@ impl Broker {
         let client_id = Arc::clone(&taken.subscriber.client_id);
         // A persistent session's subscriber outlives connections, so each connection gets a number of its own.
         let peer_id = if session.is_some() { self.new_id() } else { peer_id };
+        let keep_alive = self.keep_alive(connect);
+        let about = About {
+            door,
+            user: None,
+            method: "anonymous",
+            keep_alive: keep_alive.unwrap_or(connect.keep_alive),
+            clean_start: connect.clean_start,
+            expiry: self.expiry(connect),
+            since: self.clock.now(),
+        };
         let peer = Arc::new(Peer::new(
             peer_id,
             client_id,
             version,
+            about,
             stream,
             Arc::clone(inbox),
             Arc::clone(&self.feeder),
             state,
         ));
-        let keep_alive = self.keep_alive(connect);
         let mut bytes = Vec::new();
         let connack = self.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
         encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);
@@ -244,7 +255,7 @@ impl Broker {
         }
         stats::add(|s| &s.connections, 1);
         tracing::info!(
-            client = %escape(&peer.client_id), address = %door.address, listener = %door.listener,
+            client = %escape(&peer.client_id), address = %peer.about.door.remote, listener = %peer.about.door.listener,
             version = version as u8, clean = connect.clean_start, present = taken.present,
             keep_alive = connect.keep_alive, expiry = self.expiry(connect), "connected"
         );
@@ -285,7 +296,6 @@ impl Broker {
             keep_alive: KeepAlive::new(keep_alive.unwrap_or(connect.keep_alive), now),
             noted: None,
             will,
-            door,
             peer,
             congested: None,
         }

@@ -3,7 +3,6 @@
 //! Everything between two waits is synchronous: packets become ops, acknowledgements and deliveries, and at the end of
 //! a read the ops are submitted at once and the acknowledgements appended, now or when their ops are durable.
 
-use super::attach::Door;
 use super::peer::{Close, Peer};
 use super::publish::RouteCache;
 use super::replay::Replay;
@@ -86,7 +85,6 @@ pub(crate) struct Connection {
     /// The slot of this connection's note in the wheel.
     pub(crate) noted: Option<u64>,
     pub(crate) will: Option<Will>,
-    pub(crate) door: Door,
     /// All that follows from its end is done.
     pub(crate) left: bool,
     /// Until when it is not read because the store is behind.
@@ -176,7 +174,7 @@ impl Connection {
         self.leave(&end);
         self.left = true;
         tracing::info!(
-            client = %escape(&self.peer.client_id), address = %self.door.address, listener = %self.door.listener,
+            client = %escape(&self.peer.client_id), address = %self.peer.about.door.remote, listener = %self.peer.about.door.listener,
             version = self.peer.version as u8, reason = %escape(&end.in_words()), "disconnected"
         );
         if self.lingers(&end) {

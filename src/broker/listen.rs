@@ -7,6 +7,7 @@ use super::{Broker, housekeeping, stats, sys, wheel};
 use crate::env::net::{self, TcpListener, TcpStream};
 use crate::env::task;
 use crate::telemetry::escape;
+use crate::transport::{Kind, Remote};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -118,7 +119,8 @@ fn admit(
         tracing::debug!(%address, listener = %listener.name, "refused: too many connections");
         return;
     }
-    let door = Door { listener: Arc::clone(&listener.name), strict: listener.strict, address };
+    let remote = Remote::Ip(address);
+    let door = Door { listener: Arc::clone(&listener.name), strict: listener.strict, remote, kind: Kind::Tcp };
     // Boxed, since what the beginning needs is large and soon over, and the task lives as long as the connection.
     let opening = Box::pin(open(Arc::clone(broker), Arc::clone(inbox), door, stream));
     task::spawn(serve(opening, Counted(connections)));
@@ -143,7 +145,7 @@ async fn serve<F: Future<Output = Option<Box<Connection>>>>(opening: Pin<Box<F>>
 
 /// From the fresh socket to a connection; `None` if it was refused.
 async fn open(broker: Arc<Broker>, inbox: Arc<Inbox>, door: Door, stream: TcpStream) -> Option<Box<Connection>> {
-    let address = door.address;
+    let address = door.remote;
     let opening = {
         broker.half_open.fetch_add(1, Ordering::Relaxed);
         let _half_open = HalfOpen(&broker);

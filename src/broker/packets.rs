@@ -227,7 +227,7 @@ impl Connection {
         }
         let pending = self.peer.lock().pending_pubacks();
         let here = if more == 0 { 0 } else { self.pubacks_in_this_read() };
-        Ok(self.inbound.check_quota(pending + here, self.door.strict)?)
+        Ok(self.inbound.check_quota(pending + here, self.peer.about.door.strict)?)
     }
 
     fn pubacks_in_this_read(&self) -> usize {

@@ -3,12 +3,13 @@
 //! Whoever has something for the client locks the state, appends to the outbox and touches the peer; the thread whose
 //! turn it is writes (see [`super::turn`]). The connection's own task reads, and writes when the socket was full.
 
+use super::attach::Door;
 use super::feed::Feeder;
 use super::outbox::Outbox;
 use super::sending::State;
 use super::turn::{self, Inbox};
 use crate::env::net::TcpStream;
-use nightjar_base::{ClientId, Position};
+use nightjar_base::{ClientId, Position, Wall};
 use nightjar_mqtt::{ReasonCode, Version};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
@@ -33,6 +34,7 @@ pub(crate) struct Peer {
     pub(crate) id: u64,
     pub(crate) client_id: ClientId,
     pub(crate) version: Version,
+    pub(crate) about: About,
     pub(crate) stream: TcpStream,
     /// The thread that the connection lives on.
     pub(crate) inbox: Arc<Inbox>,
@@ -42,6 +44,21 @@ pub(crate) struct Peer {
     waker: Mutex<Option<Waker>>,
     gone: AtomicBool,
     gone_notify: Notify,
+}
+
+/// What is known of a connection besides its session: how it came in, and who is at the other end.
+pub(crate) struct About {
+    pub(crate) door: Door,
+    /// Who authenticated, if anybody did.
+    pub(crate) user: Option<Arc<str>>,
+    /// How.
+    pub(crate) method: &'static str,
+    /// The keep alive in force, in seconds.
+    pub(crate) keep_alive: u16,
+    pub(crate) clean_start: bool,
+    /// The session expiry interval granted at CONNECT, in seconds.
+    pub(crate) expiry: u32,
+    pub(crate) since: Wall,
 }
 
 /// Why the broker ends a connection, from outside the connection's own task.
@@ -75,10 +92,12 @@ impl Close {
 }
 
 impl Peer {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a peer meet here, once")]
     pub(crate) fn new(
         id: u64,
         client_id: ClientId,
         version: Version,
+        about: About,
         stream: TcpStream,
         inbox: Arc<Inbox>,
         feeder: Arc<Feeder>,
@@ -88,6 +107,7 @@ impl Peer {
             id,
             client_id,
             version,
+            about,
             stream,
             inbox,
             feeder,

@@ -1,0 +1,1 @@
+//! The admin door: health, metrics, the API and the page, over HTTP.

@@ -1,0 +1,1 @@
+//! Who are you: the ways in which a client can prove it.
