@@ -3,6 +3,7 @@
 //! Exit codes: 0 a clean end, 1 anything else that went wrong, 2 a mistake in the configuration or the command line,
 //! 3 the store is damaged, 4 another process uses the data folder.
 
+mod cert;
 mod outcome;
 mod serve;
 mod store;
@@ -44,6 +45,11 @@ Examples:
   nightjar store export --data /var/lib/nightjar > rescued.txt
   nightjar store set-aside --data /var/lib/nightjar";
 
+const CERT_EXAMPLES: &str = "\
+Examples:
+  nightjar cert dev ./tls --name broker.example.org
+  nightjar cert show ./tls/server.crt";
+
 /// An MQTT broker in which an acknowledgement says what is durably true.
 #[derive(Debug, Parser)]
 #[command(name = "nightjar", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -68,6 +74,9 @@ enum Command {
         #[arg(long)]
         effective: bool,
     },
+    /// Make certificates for trying out TLS, and look at others
+    #[command(subcommand, after_help = CERT_EXAMPLES)]
+    Cert(cert::Command),
     /// Print the version
     Version,
     /// Look after the data folder while no broker uses it
@@ -118,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Serve(settings) => serve::serve(&settings.sources(environment)),
         Command::CheckConfig { settings, effective } => check_config(&settings.sources(environment), effective),
         Command::Version => print(&format!("nightjar {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Cert(command) => cert::run(&command),
         Command::Store(command) => store::run(&command),
         Command::ConfigDocs { example } => print(&if example { Config::example() } else { Config::manual() }),
     };

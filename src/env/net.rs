@@ -3,10 +3,12 @@
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 pub use tokio::io::Interest;
-pub use tokio::net::{TcpListener, TcpStream};
+pub use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// A peer that vanished without a word is asked after this much silence.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -18,22 +20,7 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 ///
 /// Must be called within a tokio runtime: the listener belongs to it from then on.
 pub fn bind(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Or a restart would have to wait until the last connections of the process before have left TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    if reuse_port {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        // So that `[::]` and `0.0.0.0` can both be listened on, whatever the machine's default is.
-        socket.set_only_v6(true)?;
-    }
-    // Accepted sockets inherit it: one system call less per connection.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    TcpListener::from_std(socket.into())
+    TcpListener::from_std(bind_std(address, reuse_port, backlog)?)
 }
 
 /// Fails if anybody listens on `address` already. Where ports are shared the system would let a second process in, and
@@ -53,8 +40,26 @@ pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&settings)
 }
 
+/// A connected stream socket of either family.
+pub trait Stream: AsFd {
+    /// Does `operation` if the socket is ready for it; if that would block, waits for readiness anew from then on.
+    fn attempt<R>(&self, interest: Interest, operation: impl FnMut() -> io::Result<R>) -> io::Result<R>;
+}
+
+impl Stream for TcpStream {
+    fn attempt<R>(&self, interest: Interest, operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        self.try_io(interest, operation)
+    }
+}
+
+impl Stream for UnixStream {
+    fn attempt<R>(&self, interest: Interest, operation: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+        self.try_io(interest, operation)
+    }
+}
+
 /// Reads what has come, without waiting, even if the runtime has not been told of it yet.
-pub fn receive_unannounced(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub fn receive_unannounced(stream: &impl Stream, buffer: &mut [u8]) -> io::Result<usize> {
     let (count, _) = rustix::net::recv(stream, &mut *buffer, rustix::net::RecvFlags::DONTWAIT)?;
     Ok(count)
 }
@@ -62,9 +67,10 @@ pub fn receive_unannounced(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<
 /// Reads what has come, without waiting; `Ok(0)` is the end of the stream.
 ///
 /// A short read clears the socket's readiness at once, which saves the read that would find nothing.
-pub fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+#[inline]
+pub fn receive(stream: &impl Stream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut short = None;
-    let result = stream.try_io(Interest::READABLE, || {
+    let result = stream.attempt(Interest::READABLE, || {
         let (count, _) = rustix::net::recv(stream, &mut *buffer, rustix::net::RecvFlags::empty())?;
         if count == 0 || count == buffer.len() {
             return Ok(count);
@@ -75,13 +81,67 @@ pub fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     short.map_or(result, Ok)
 }
 
+/// Looks at what has come, without taking it; `Ok(0)` is the end of the stream.
+pub fn look(stream: &impl Stream, buffer: &mut [u8]) -> io::Result<usize> {
+    stream.attempt(Interest::READABLE, || {
+        let (count, _) = rustix::net::recv(stream, &mut *buffer, rustix::net::RecvFlags::PEEK)?;
+        Ok(count)
+    })
+}
+
+/// Opens a listener on a Unix socket, whose file gets `mode`. A file that is left from before is removed if nobody
+/// listens on it any more.
+///
+/// # Errors
+/// When somebody listens there, when something else is there, or when the system refuses.
+pub fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket is there"));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        Ok(_) => std::fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    // Before anybody can connect: nobody is let in by the mode that the file was made with.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Opens a TCP listener that is to be moved to a runtime later; see [`bind`].
+pub fn bind_std(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Or a restart would have to wait until the last connections of the process before have left TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // So that `[::]` and `0.0.0.0` can both be listened on, whatever the machine's default is.
+        socket.set_only_v6(true)?;
+    }
+    // Accepted sockets inherit it: one system call less per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
 /// Ends the direction to the peer: it reads what was sent, and then the end.
-pub fn finish(stream: &TcpStream) {
+pub fn finish(stream: &impl Stream) {
     let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
 }
 
 /// Ends both directions of the connection, whoever still holds the socket. What the peer thinks of it is its affair.
-pub fn shutdown(stream: &TcpStream) {
+pub fn shutdown(stream: &impl Stream) {
     let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Both);
 }
 

@@ -1,0 +1,324 @@
+//! From a fresh socket to MQTT bytes.
+
+use super::acceptor::Fresh;
+use super::http::{self, Request};
+use super::layers::Layers;
+use super::proxy::{self, Proxied};
+use super::socket::{Raw, Socket};
+use super::tls::{Tls, TlsInfo};
+use super::{Kind, Remote};
+use ipnet::IpNet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// The first byte of a TLS handshake record, and of CONNECT.
+const TLS: u8 = 0x16;
+const CONNECT: u8 = 0x10;
+/// Bytes read at a time while a request's head is not complete.
+const READ: usize = 2048;
+
+/// What a listener speaks.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// MQTT as it is.
+    pub mqtt: bool,
+    /// MQTT in WebSocket frames.
+    pub websocket: Option<WebSocket>,
+    /// All of it within TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// Every connection begins with a PROXY header, and only those of `trusted` may come.
+    pub proxy_protocol: bool,
+    /// Proxies that are believed when they tell an address.
+    pub trusted: Vec<IpNet>,
+    /// The largest frame before CONNECT was read, in bytes.
+    pub first_frame: usize,
+}
+
+/// Which WebSockets are let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSocket {
+    /// The origins of pages that may connect; `None`: all.
+    pub origins: Option<Vec<String>>,
+    /// The paths; `None`: all.
+    pub paths: Option<Vec<String>>,
+}
+
+/// A connection that speaks MQTT from here on.
+pub struct Arrived {
+    /// Its socket.
+    pub socket: Socket,
+    /// Who is at the other end.
+    pub remote: Remote,
+    /// What its bytes are wrapped in.
+    pub kind: Kind,
+    /// What TLS has found out.
+    pub tls: Option<TlsInfo>,
+}
+
+/// Why a socket did not get as far as MQTT.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It was closed before.
+    #[error("closed before CONNECT")]
+    Closed,
+    /// A balancer looked whether we are there.
+    #[error("a balancer's check")]
+    Checked,
+    /// The socket failed.
+    #[error("socket: {0}")]
+    Io(#[from] io::Error),
+    /// The PROXY header is wrong.
+    #[error("PROXY protocol: {0}")]
+    Proxy(&'static str),
+    /// The PROXY header comes from somebody who is not trusted to tell addresses.
+    #[error("PROXY protocol: only trusted_proxies may connect here")]
+    Untrusted,
+    /// TLS failed.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The WebSocket handshake failed, or HTTP came that asks for none.
+    #[error("HTTP: {0}")]
+    Http(&'static str),
+    /// TLS came where it is not spoken.
+    #[error("TLS on a listener without TLS: set certificate and key, or connect without TLS")]
+    TlsOnPlain,
+    /// Something else came where TLS is spoken.
+    #[error("no TLS on a listener with TLS: connect with TLS (mqtts://, wss://)")]
+    PlainOnTls,
+    /// Neither MQTT nor anything that could be told apart.
+    #[error("first packet is not CONNECT [MQTT-3.1.0-1]")]
+    NotConnect,
+    /// MQTT came where only WebSocket is spoken.
+    #[error("MQTT without WebSocket on a listener for WebSocket alone")]
+    NotWebSocket,
+}
+
+impl Refused {
+    /// Whether there is nothing in it for an operator to see.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        matches!(self, Self::Checked)
+    }
+}
+
+/// Takes a fresh socket to the point where MQTT begins. The caller bounds the time.
+///
+/// # Errors
+/// When it does not get there; the other end was told as far as its protocol has words.
+pub async fn accept(fresh: Fresh, options: &Options) -> Result<Arrived, Refused> {
+    let mut remote = fresh.remote();
+    let raw = match fresh {
+        Fresh::Tcp(stream, _) => Raw::Tcp(stream),
+        Fresh::Unix(stream) => Raw::Unix(stream),
+    };
+    let direct = remote;
+    let mut common_name = None;
+    let mut local = false;
+    if options.proxy_protocol {
+        if !is_trusted(&direct, options) {
+            return Err(Refused::Untrusted);
+        }
+        match proxy::read(&raw).await? {
+            Proxied::Client { address, common_name: name } => (remote, common_name) = (Remote::Ip(address), name),
+            Proxied::Local => local = true,
+        }
+    }
+    let first = match first_byte(&raw).await {
+        Err(Refused::Closed) if local => return Err(Refused::Checked),
+        first => first?,
+    };
+    let mut arriving = Arriving { raw, layers: Layers::new(None), options, remote, direct, tls: None };
+    if options.tls.is_some() {
+        if first != TLS {
+            // A client that speaks plain MQTT could not read an alert; HTTP is told in its own words.
+            if first.is_ascii_alphabetic() {
+                arriving.refuse_http("this port speaks TLS: use https:// or wss://").await;
+            }
+            return Err(Refused::PlainOnTls);
+        }
+        arriving.handshake().await?;
+    } else if first == TLS {
+        return Err(Refused::TlsOnPlain);
+    }
+    if let Some(tls) = &mut arriving.tls {
+        tls.certificate_user = tls.certificate_user.take().or(common_name);
+    } else if common_name.is_some() {
+        arriving.tls = Some(TlsInfo { version: "proxied", certificate_user: common_name, certificate: None });
+    }
+    arriving.settle(first).await
+}
+
+fn is_trusted(remote: &Remote, options: &Options) -> bool {
+    match remote.ip() {
+        Some(ip) => {
+            let ip = ip.to_canonical();
+            options.trusted.iter().any(|net| net.contains(&ip))
+        }
+        // Who may open the socket's file is the file system's affair.
+        None => true,
+    }
+}
+
+async fn first_byte(raw: &Raw) -> Result<u8, Refused> {
+    loop {
+        let mut first = [0];
+        raw.readable().await?;
+        match raw.look(&mut first) {
+            Ok(0) => return Err(Refused::Closed),
+            Ok(_) => return Ok(first[0]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+struct Arriving<'o> {
+    raw: Raw,
+    layers: Layers,
+    options: &'o Options,
+    remote: Remote,
+    /// The other end of the socket itself.
+    direct: Remote,
+    tls: Option<TlsInfo>,
+}
+
+impl Arriving<'_> {
+    async fn handshake(&mut self) -> Result<(), Refused> {
+        let Some(tls) = &self.options.tls else { return Ok(()) };
+        self.layers = Layers::new(Some(Box::new(tls.connection()?)));
+        loop {
+            self.flush().await?;
+            if self.layers.tls().is_none_or(|tls| !tls.is_handshaking()) {
+                break;
+            }
+            self.receive().await?;
+        }
+        let Some(connection) = self.layers.tls() else { return Ok(()) };
+        self.tls = Some(tls.info(connection));
+        Ok(())
+    }
+
+    /// Takes what the socket brings next through the layers.
+    async fn receive(&mut self) -> Result<(), Refused> {
+        let mut buffer = [0; READ];
+        self.raw.readable().await?;
+        let count = match self.raw.receive(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            other => other?,
+        };
+        if count == 0 {
+            return Err(Refused::Closed);
+        }
+        if let Err(error) = self.layers.take_in(&buffer[..count]) {
+            // The alert that says why, as far as it goes.
+            let _ = self.layers.flush(&self.raw);
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            return Err(inner.cloned().map_or_else(|| error.into(), Refused::Tls));
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Refused> {
+        loop {
+            match self.layers.flush(&self.raw) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.raw.writable().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Tells MQTT and HTTP apart.
+    async fn settle(mut self, first: u8) -> Result<Arrived, Refused> {
+        let first = if self.tls.as_ref().is_some_and(|_| self.layers.tls().is_some()) {
+            while self.layers.inbox().is_empty() {
+                if self.layers.is_over() {
+                    return Err(Refused::Closed);
+                }
+                self.receive().await?;
+            }
+            self.layers.inbox()[0]
+        } else {
+            first
+        };
+        if first.is_ascii_alphabetic() {
+            return self.upgrade().await;
+        }
+        if first & 0xf0 != CONNECT {
+            return Err(Refused::NotConnect);
+        }
+        if !self.options.mqtt {
+            return Err(Refused::NotWebSocket);
+        }
+        Ok(self.arrived(false))
+    }
+
+    fn arrived(mut self, websocket: bool) -> Arrived {
+        let encrypted = self.layers.tls().is_some();
+        let kind = match (&self.raw, encrypted, websocket) {
+            (_, true, true) => Kind::SecureWebSocket,
+            (_, true, false) => Kind::Tls,
+            (_, false, true) => Kind::WebSocket,
+            (Raw::Tcp(_), false, false) => Kind::Tcp,
+            (Raw::Unix(_), false, false) => Kind::Unix,
+        };
+        let socket =
+            if encrypted || websocket { Socket::layered(self.raw, self.layers) } else { Socket::plain(self.raw) };
+        Arrived { socket, remote: self.remote, kind, tls: self.tls }
+    }
+
+    async fn upgrade(mut self) -> Result<Arrived, Refused> {
+        loop {
+            match http::request(self.layers.inbox(), self.options.websocket.as_ref()) {
+                Request::Partial => {
+                    if self.layers.is_over() {
+                        return Err(Refused::Closed);
+                    }
+                    self.receive().await?;
+                }
+                Request::Refused { answer, why } => {
+                    self.answer(&answer).await;
+                    return Err(Refused::Http(why));
+                }
+                Request::Upgrade { answer, length, forwarded } => {
+                    let rest = self.layers.take_inbox().split_off(length);
+                    self.layers.pass_down(answer.as_bytes())?;
+                    self.flush().await?;
+                    self.layers.upgrade(self.options.first_frame, &rest);
+                    self.forwarded(forwarded);
+                    return Ok(self.arrived(true));
+                }
+            }
+        }
+    }
+
+    /// A trusted proxy in front may tell the address in a header field too.
+    fn forwarded(&mut self, address: Option<IpAddr>) {
+        if let (Some(address), false) = (address, self.options.proxy_protocol)
+            && is_trusted(&self.direct, self.options)
+            && self.direct != Remote::Unix
+        {
+            self.remote = Remote::Ip(SocketAddr::new(address, 0));
+        }
+    }
+
+    async fn answer(&mut self, answer: &str) {
+        // Whether it arrives does not matter any more.
+        if self.layers.pass_down(answer.as_bytes()).is_ok() && self.flush().await.is_ok() {
+            self.layers.farewell(&self.raw);
+            // What is unread when a socket is closed resets it, and may take the answer along.
+            let mut rest = [0; READ];
+            while matches!(self.raw.receive(&mut rest), Ok(count) if count > 0) {}
+        }
+    }
+
+    async fn refuse_http(&mut self, why: &'static str) {
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{why}\n",
+            why.len() + 1
+        );
+        self.answer(&answer).await;
+    }
+}
