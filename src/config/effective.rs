@@ -2,7 +2,8 @@
 
 use super::listener::{self, Listener};
 use super::sections::{Described, Section};
-use super::{Config, Limits, Loaded, Log, Mqtt, Node, Session, Store, Sys};
+use super::{Access, Admin, Auth, Config, Limits, Loaded, Log, Mqtt, Node, Session, Store, Sys};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Every key that there is, but those of listeners, whose names are the operator's.
@@ -15,6 +16,9 @@ pub(super) fn keys() -> Vec<String> {
         .chain(of::<Session>())
         .chain(of::<Mqtt>())
         .chain(of::<Limits>())
+        .chain(of::<Auth>())
+        .chain(of::<Access>())
+        .chain(of::<Admin>())
         .chain(of::<Sys>())
         .chain(of::<Log>())
         .collect()
@@ -39,7 +43,8 @@ fn tables(config: &Config) -> Vec<Table> {
     let mut tables = vec![table(&config.node)];
     tables.extend(config.listeners.iter().map(listener));
     tables.extend([table(&config.store), table(&config.session), table(&config.mqtt)]);
-    tables.extend([table(&config.limits), table(&config.sys), table(&config.log)]);
+    tables.extend([table(&config.limits), table(&config.auth), table(&config.access), table(&config.admin)]);
+    tables.extend([table(&config.sys), table(&config.log)]);
     tables
 }
 
@@ -59,7 +64,53 @@ impl Loaded {
     }
 }
 
+/// Keys that take effect when the process starts, by their beginnings: what a reload cannot change.
+const FIXED: &[&str] = &["node.", "store.", "admin.address", "admin.socket", "sys.", "log.format", "limits.backlog"];
+
+/// Keys whose values are nobody's business. Each can be given as the path of a file as well, by `KEY_file`.
+pub(super) const SECRETS: &[&str] = &["auth.jwt_secret", "auth.http_token", "admin.token", "admin.read_token"];
+
+fn needs_restart(key: &str) -> bool {
+    FIXED.iter().any(|fixed| key.starts_with(fixed))
+}
+
+/// What a new configuration changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Keys that a reload puts in force.
+    pub applied: Vec<String>,
+    /// Keys that wait for a restart.
+    pub needs_restart: Vec<String>,
+}
+
 impl Config {
+    /// What is different in `new`.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Changes {
+        let values = |config: &Self| -> BTreeMap<String, String> {
+            let all = tables(config).into_iter().flat_map(|table| table.settings);
+            all.map(|setting| (setting.key, setting.value)).collect()
+        };
+        let (before, after) = (values(self), values(new));
+        let mut changes = Changes::default();
+        let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        for key in keys.into_iter().filter(|key| before.get(*key) != after.get(*key)) {
+            let list = if needs_restart(key) { &mut changes.needs_restart } else { &mut changes.applied };
+            list.push(key.clone());
+        }
+        for (key, differs) in [
+            ("auth.jwt_secret", self.auth.jwt_secret != new.auth.jwt_secret),
+            ("auth.http_token", self.auth.http_token != new.auth.http_token),
+            ("admin.token", self.admin.token != new.admin.token),
+            ("admin.read_token", self.admin.read_token != new.admin.read_token),
+        ] {
+            if differs && !changes.applied.iter().any(|applied| applied == key) {
+                changes.applied.push(key.to_owned());
+            }
+        }
+        changes
+    }
+
     /// An example of a config file: every key with its default and what it is for.
     #[must_use]
     pub fn example() -> String {
@@ -92,7 +143,8 @@ impl Config {
             );
             for setting in &table.settings {
                 let (key, value) = (last(&setting.key), &setting.value);
-                let _ = writeln!(text, "| `{key}` | `{value}` | {} |", setting.expected);
+                let restart = if needs_restart(&setting.key) { "; takes effect at a restart" } else { "" };
+                let _ = writeln!(text, "| `{key}` | `{value}` | {}{restart} |", setting.expected);
             }
             for setting in &table.settings {
                 let key = last(&setting.key);

@@ -4,7 +4,6 @@
 //! Zero never means "unlimited": that is a word of its own.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +17,8 @@ pub(super) enum Found {
     Text(String),
     /// Text that stands for whatever type is wanted.
     Bare(String),
-    List,
+    /// The texts of a list; what is no text stands as it would be written.
+    List(Vec<String>),
     Table,
 }
 
@@ -30,12 +30,12 @@ impl Found {
             Self::Number(number) => number.to_string(),
             Self::Fraction(number) => number.to_string(),
             Self::Text(text) | Self::Bare(text) => quote(&text.chars().take(80).collect::<String>()),
-            Self::List => "a list".to_owned(),
+            Self::List(_) => "a list".to_owned(),
             Self::Table => "a table".to_owned(),
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Bare(text) => Some(text),
             _ => None,
@@ -267,6 +267,23 @@ impl Kind<PathBuf> for FilePath {
     }
 }
 
+/// Any text but the empty one.
+pub(super) struct Plain;
+
+impl Kind<String> for Plain {
+    fn read(&self, found: &Found) -> Option<String> {
+        found.text().filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+
+    fn show(&self, value: &String) -> String {
+        quote(value)
+    }
+
+    fn expected(&self) -> String {
+        "a text".to_owned()
+    }
+}
+
 /// The beginning of topic names.
 pub(super) struct TopicPrefix;
 
@@ -282,23 +299,6 @@ impl Kind<String> for TopicPrefix {
 
     fn expected(&self) -> String {
         "the beginning of a topic, without wildcards".to_owned()
-    }
-}
-
-/// An address to listen on.
-pub(super) struct Address;
-
-impl Kind<SocketAddr> for Address {
-    fn read(&self, found: &Found) -> Option<SocketAddr> {
-        found.text()?.parse().ok()
-    }
-
-    fn show(&self, value: &SocketAddr) -> String {
-        quote(&value.to_string())
-    }
-
-    fn expected(&self) -> String {
-        "an IP address and a port, as \"127.0.0.1:1883\" or \"[::1]:1883\"".to_owned()
     }
 }
 

@@ -1,13 +1,13 @@
 //! The sources, laid over each other: what was written, and where.
 
-use super::access;
+use super::files;
 use super::kinds::{Found, quote};
 use super::listener::BUILT_IN;
 use super::mistake::{Mistake, Mistakes};
 use super::reader::{Gathered, Origin};
-use config::{Environment, File, FileFormat, Map, Source, Value, ValueKind};
+use config::{Environment, Map, Source, ValueKind};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Every variable that concerns the broker begins with it.
 const PREFIX: &str = "NIGHTJAR_";
@@ -45,7 +45,7 @@ pub(super) fn gather(sources: &Sources) -> Result<Gathered, Mistakes> {
     let mut gathered = Gathered::default();
     if let Some(path) = sources.file() {
         // What the file says cannot be known, so what the other sources say cannot be judged.
-        file(&path, &mut gathered).map_err(|mistake| Mistakes(vec![mistake]))?;
+        files::read(&path, &sources.environment, &mut gathered).map_err(Mistakes)?;
     }
     environment(&sources.environment, &mut gathered);
     if !sources.listen.is_empty() {
@@ -53,27 +53,8 @@ pub(super) fn gather(sources: &Sources) -> Result<Gathered, Mistakes> {
     }
     set(&sources.set, &mut gathered);
     flags(sources, &mut gathered);
+    files::secrets(&mut gathered);
     Ok(gathered)
-}
-
-fn file(path: &Path, gathered: &mut Gathered) -> Result<(), Mistake> {
-    let origin = |line| Origin::File { path: path.to_owned(), line };
-    let text = access::read_text(path).map_err(|problem| Mistake {
-        origin: Some(origin(None)),
-        key: String::new(),
-        problem,
-    })?;
-    let tree = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| {
-        let problem = error.to_string();
-        Mistake { origin: Some(origin(line_in(&problem))), key: String::new(), problem: problem.trim_end().to_owned() }
-    })?;
-    let mut flat = Vec::new();
-    flatten("", tree, &mut flat);
-    for (key, found) in flat {
-        let line = line_of(&text, &key);
-        gathered.values.insert(key, (found, origin(line)));
-    }
-    Ok(())
 }
 
 fn environment(variables: &[(OsString, OsString)], gathered: &mut Gathered) {
@@ -162,97 +143,9 @@ fn flags(sources: &Sources, gathered: &mut Gathered) {
     }
 }
 
-/// A tree as a list of `section.key` and value. A table with nothing in it stands for itself.
-fn flatten(prefix: &str, tree: Map<String, Value>, flat: &mut Vec<(String, Found)>) {
-    for (name, value) in tree {
-        let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
-        let found = match value.kind {
-            ValueKind::Table(table) if !table.is_empty() => {
-                flatten(&key, table, flat);
-                continue;
-            }
-            ValueKind::Table(_) | ValueKind::Nil => Found::Table,
-            // Listeners that need no names can be a list, and are then numbered.
-            ValueKind::Array(list) if key == "listeners" && list.iter().all(is_table) => {
-                let numbered = list.into_iter().enumerate().map(|(place, table)| ((place + 1).to_string(), table));
-                flatten(&key, numbered.collect(), flat);
-                continue;
-            }
-            ValueKind::Array(_) => Found::List,
-            ValueKind::Boolean(flag) => Found::Flag(flag),
-            ValueKind::I64(number) => Found::Number(number.into()),
-            ValueKind::I128(number) => Found::Number(number),
-            ValueKind::U64(number) => Found::Number(number.into()),
-            ValueKind::U128(number) => Found::Number(i128::try_from(number).unwrap_or(i128::MAX)),
-            ValueKind::Float(number) => Found::Fraction(number),
-            ValueKind::String(text) => Found::Text(text),
-        };
-        flat.push((key, found));
-    }
-}
-
-fn is_table(value: &Value) -> bool {
-    matches!(value.kind, ValueKind::Table(_))
-}
-
-/// The line on which `key` is set, found by its looks: the parser tells no lines of what it could read.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let mut table = String::new();
-    let mut nearest = None;
-    let mut listeners = 0;
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        let full = if let Some(header) = line.strip_prefix('[') {
-            table = header.trim_start_matches('[').split(']').next().unwrap_or("").trim().to_owned();
-            if table == "listeners" && header.starts_with('[') {
-                listeners += 1;
-                table = format!("listeners.{listeners}");
-            }
-            table.clone()
-        } else if let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
-            let name = name.trim().trim_matches(['"', '\'']);
-            if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") }
-        } else {
-            continue;
-        };
-        if full == key {
-            return Some(number + 1);
-        }
-        // An inline table, or the header, if nothing nearer comes.
-        if key.strip_prefix(&full).is_some_and(|rest| rest.starts_with('.')) {
-            nearest = Some(number + 1);
-        }
-    }
-    nearest
-}
-
-/// The line that a parser's message names.
-fn line_in(message: &str) -> Option<usize> {
-    let (_, rest) = message.split_once("at line ")?;
-    rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_found_by_table_and_key() {
-        let text = "# shards = 1\n[node]\nshards = 2\n\n[store]\n  shards = 3 # of 16\n[listeners.main]\naddress='a'\n\
-                    [[listeners]]\naddress='b'\n[[listeners]]\naddress='c'\n";
-        for (key, line) in [
-            ("node.shards", Some(3)),
-            ("store.shards", Some(6)),
-            ("store.other", Some(5)),
-            ("listeners.main.address", Some(8)),
-            ("listeners.1.address", Some(10)),
-            ("listeners.2.address", Some(12)),
-            ("listeners.2.strict", Some(11)),
-            ("mqtt.max_qos", None),
-        ] {
-            assert_eq!(line_of(text, key), line, "{key}");
-        }
-    }
 
     #[test]
     fn variables_that_kubernetes_makes_are_no_settings() {

@@ -11,19 +11,27 @@
 //! mistake, and a mistake anywhere means that nothing starts.
 
 pub mod access;
+mod doors;
 mod effective;
+mod files;
 mod kinds;
 mod layers;
+mod limits;
 mod listener;
 mod mistake;
+mod more_kinds;
 mod reader;
 mod sections;
 
+pub use doors::{Access, Admin, Auth, DeniedPublish, OtherUser, TokenIn};
+pub use effective::Changes;
 pub use layers::Sources;
-pub use listener::Listener;
+pub use limits::{Limits, RatePolicy};
+pub use listener::{Identity, Listener};
 pub use mistake::{Mistake, Mistakes};
+pub use more_kinds::{ListenAddress, Secret};
 pub use reader::Origin;
-pub use sections::{Durability, Format, Level, Limits, Log, Mqtt, Node, Overflow, Session, Store, Sys};
+pub use sections::{Durability, Format, Level, Log, Mqtt, Node, Overflow, Session, Store, Sys};
 
 use reader::Reader;
 use sections::Section;
@@ -44,6 +52,12 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// What one client, or all together, may cost.
     pub limits: Limits,
+    /// Who may come in.
+    pub auth: Auth,
+    /// What each may do.
+    pub access: Access,
+    /// The admin door.
+    pub admin: Admin,
     /// The `$SYS` topics.
     pub sys: Sys,
     /// The log.
@@ -59,6 +73,9 @@ impl Default for Config {
             session: Session::default(),
             mqtt: Mqtt::default(),
             limits: Limits::default(),
+            auth: Auth::default(),
+            access: Access::default(),
+            admin: Admin::default(),
             sys: Sys::default(),
             log: Log::default(),
         }
@@ -93,6 +110,9 @@ impl Config {
         if listeners.is_empty() {
             listeners.push(Listener::default());
         }
+        let auth = Auth::read(reader);
+        let authentication = auth.is_configured(listeners.iter().any(Listener::names_by_certificate));
+        listeners.iter_mut().for_each(|listener| listener.settle_anonymous(reader, authentication));
         Self {
             node: Node::read(reader),
             listeners,
@@ -100,29 +120,56 @@ impl Config {
             session: Session::read(reader),
             mqtt: Mqtt::read(reader),
             limits: Limits::read(reader),
+            auth,
+            access: Access::read(reader),
+            admin: Admin::read(reader),
             sys: Sys::read(reader),
             log: Log::read(reader),
         }
     }
 
+    /// Whether there is any way to prove who one is.
+    #[must_use]
+    pub fn has_authentication(&self) -> bool {
+        self.auth.is_configured(self.listeners.iter().any(Listener::names_by_certificate))
+    }
+
     /// What no value shows by itself: settings that cannot stand together.
     fn check(&self, reader: &mut Reader) {
+        let authentication = self.has_authentication();
         for (position, listener) in self.listeners.iter().enumerate() {
+            listener.check(reader);
             let key = format!("listeners.{}.address", listener.name);
-            if !listener.anonymous && !listener.address.ip().is_loopback() {
+            if !listener.anonymous && !authentication && !listener.address.is_local() {
                 reader.mistake(
                     &format!("listeners.{}.anonymous", listener.name),
                     format!(
-                        "{} can be reached from other machines and there is no authentication: set it to true (or \
-                         start with --anonymous) to let everyone in, or listen on a loopback address",
+                        "{} can be reached from other machines and there is no authentication: set auth.password_file \
+                         or another way to prove who one is, or set this to true (or start with --anonymous) to let \
+                         everyone in, or listen on a loopback address",
                         listener.address
                     ),
                 );
             }
-            let same = |other: &&Listener| other.address == listener.address && listener.address.port() != 0;
+            let has_port = !matches!(listener.address, ListenAddress::Ip(address) if address.port() == 0);
+            let same = |other: &&Listener| other.address == listener.address && has_port;
             if let Some(other) = self.listeners[..position].iter().find(same) {
                 reader.mistake(&key, format!("{} is taken by listeners.{}", listener.address, other.name));
             }
+        }
+        if self.access.rules.is_some() && self.access.mosquitto_acl.is_some() {
+            reader.mistake("access.mosquitto_acl", "expected one of access.rules and access.mosquitto_acl".to_owned());
+        }
+        if self.auth.backoff_first > self.auth.backoff_max {
+            reader.mistake("auth.backoff_first", "expected at most the value of auth.backoff_max".to_owned());
+        }
+        // One record of the journal holds what all shards make durable at once, and its length has four bytes.
+        let record = u64::from(self.store.shards) * u64::from(self.mqtt.max_packet_size);
+        if record > 4_000_000_000 {
+            reader.mistake(
+                "mqtt.max_packet_size",
+                format!("times store.shards it comes to {record} bytes, expected at most 4 GB: lower one of them"),
+            );
         }
         if self.limits.outbox_high > self.limits.outbox_max {
             reader.mistake("limits.outbox_high", "expected at most the value of limits.outbox_max".to_owned());

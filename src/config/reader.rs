@@ -58,7 +58,8 @@ impl Reader {
         if let Some(value) = kind.read(found) {
             return value;
         }
-        let problem = format!("expected {}, found {}", kind.expected(), found.describe());
+        let shown = if effective::SECRETS.contains(&key) { "something else".to_owned() } else { found.describe() };
+        let problem = format!("expected {}, found {shown}", kind.expected());
         self.mistake(key, problem);
         default
     }

@@ -74,7 +74,7 @@ macro_rules! section {
             }
 
             fn describe(&self) -> Vec<Described> {
-                use super::kinds::Kind;
+                use $crate::config::kinds::Kind;
                 vec![$( {
                     let kind = $kind;
                     Described {
@@ -88,6 +88,8 @@ macro_rules! section {
         }
     };
 }
+
+pub(super) use section;
 
 /// When a change counts as durable, and so may be acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,29 +291,6 @@ section! {
         /// What a v5 client that asks for response information is told: topics that begin so are meant for answers to it.
         /// `%c` stands for its client identifier. By default nothing is told: without access rules any topic will do.
         response_information: Option<String> = None, Or("none", TopicPrefix);
-    }
-}
-
-section! {
-    /// What one client, or all of them together, may cost.
-    Limits = "limits" {
-        /// How long a connection may take until its CONNECT is whole.
-        connect_timeout: Duration = 10 * SECOND, Span(MILLISECOND, HOUR);
-        /// How long a packet may take from its first byte to its last: who drips bytes holds memory.
-        packet_timeout: Duration = 20 * SECOND, Span(MILLISECOND, HOUR);
-        /// How long a client may take no byte while there is something to send to it.
-        write_timeout: Duration = 20 * SECOND, Span(MILLISECOND, HOUR);
-        /// Bytes that wait to be sent on one connection above which messages of QoS 0 are dropped for it.
-        outbox_high: usize = 1 << 20, Size(1 << 10..=1 << 40);
-        /// Bytes that wait to be sent on one connection above which it is closed.
-        outbox_max: usize = 64 << 20, Size(1 << 10..=1 << 40);
-        /// The most connections of the node, over all listeners. The limit on open files usually comes first.
-        max_connections: usize = 1_000_000, OrUnlimited(usize::MAX, Count(1..=usize::MAX - 1));
-        /// The most connections whose CONNECT has not come yet; beyond, the newest is closed.
-        half_open: usize = 10_000, OrUnlimited(usize::MAX, Count(1..=usize::MAX - 1));
-        /// How many connections the system keeps for a listener that has not accepted them yet. It bounds what a
-        /// fleet that reconnects at once has to try again.
-        backlog: u16 = 4_096, Count(1..=65_535);
     }
 }
 

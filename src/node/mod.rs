@@ -68,7 +68,7 @@ impl Node {
         let opened = Store::open(store_config(config))?;
         for listener in &config.listeners {
             // Loop threads share each address, which would let a second process share it too.
-            ensure_free(listener.address).map_err(|source| listen_error(listener, source))?;
+            ensure_free(ip(&listener.address)).map_err(|source| listen_error(listener, source))?;
         }
         let broker = Broker::new(opened.store().clone(), clock, Limits::new(config), Arc::new(Alone), Arc::new(Alone));
         let store = opened.start(broker.sink())?;
@@ -160,13 +160,20 @@ fn wait_until_listening(started: &Receiver<Result<(), Error>>, threads: usize) -
 }
 
 fn listen_error(listener: &config::Listener, source: std::io::Error) -> Error {
-    Error::Listen { name: listener.name.as_str().into(), address: listener.address, source }
+    Error::Listen { name: listener.name.as_str().into(), address: ip(&listener.address), source }
+}
+
+fn ip(address: &config::ListenAddress) -> SocketAddr {
+    match address {
+        config::ListenAddress::Ip(address) => *address,
+        config::ListenAddress::Unix(_) => ([127, 0, 0, 1], 0).into(),
+    }
 }
 
 fn listener_settings(listener: &config::Listener, config: &Config) -> ListenerSettings {
     ListenerSettings {
         name: listener.name.as_str().into(),
-        address: listener.address,
+        address: ip(&listener.address),
         max_connections: listener.max_connections,
         strict: listener.strict,
         backlog: config.limits.backlog,

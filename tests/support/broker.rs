@@ -56,7 +56,9 @@ impl Broker {
         command.arg("serve").arg("--data").arg(self.data());
         command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--anonymous"]);
         // Segments are allocated in full; a test needs little of them.
-        for setting in ["store.segment_size=8MiB"].into_iter().chain(self.settings.iter().map(String::as_str)) {
+        for setting in
+            ["store.segment_size=8MiB", "admin.address=off"].into_iter().chain(self.settings.iter().map(String::as_str))
+        {
             command.args(["--set", setting]);
         }
         command

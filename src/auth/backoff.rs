@@ -1,0 +1,140 @@
+//! Who failed too often waits: addresses and users, each for a time that doubles.
+
+use nightjar_base::Tick;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Entries that are kept; beyond, those that wait for nothing go, and then all.
+const MOST: usize = 100_000;
+
+/// The bounds of the waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Failures that cost nothing.
+    pub(super) after: u32,
+    pub(super) first: Duration,
+    pub(super) max: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Address(IpAddr),
+    User(Box<str>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    failures: u32,
+    until: Tick,
+    last: Tick,
+    /// The credentials that failed last: a client that tries them twice has failed once.
+    credentials: u64,
+}
+
+/// Who failed, and how often.
+#[derive(Debug, Default)]
+pub(super) struct Backoff(Mutex<HashMap<Who, Entry, foldhash::fast::RandomState>>);
+
+fn both(address: Option<IpAddr>, user: Option<&str>) -> impl Iterator<Item = Who> {
+    address.map(Who::Address).into_iter().chain(user.map(|user| Who::User(user.into())))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Backoff {
+    /// How many milliseconds `address` or `user` must wait; 0 for none.
+    pub(super) fn wait(&self, address: Option<IpAddr>, user: Option<&str>, now: Tick) -> u64 {
+        let entries = self.0.lock();
+        let wait = |who| entries.get(&who).map_or(0, |entry: &Entry| entry.until.0.saturating_sub(now.0));
+        both(address, user).map(wait).max().unwrap_or(0)
+    }
+
+    /// `credentials` were wrong.
+    pub(super) fn failed(
+        &self,
+        address: Option<IpAddr>,
+        user: Option<&str>,
+        credentials: u64,
+        limits: &Limits,
+        now: Tick,
+    ) {
+        let mut entries = self.0.lock();
+        if entries.len() >= MOST {
+            entries.retain(|_, entry| entry.until > now);
+            if entries.len() >= MOST {
+                entries.clear();
+            }
+        }
+        for who in both(address, user) {
+            let entry =
+                entries.entry(who).or_insert(Entry { failures: 0, until: now, last: now, credentials: !credentials });
+            // After a long calm it begins anew.
+            if now.since(entry.last) > 2 * millis(limits.max) {
+                entry.failures = 0;
+            }
+            entry.last = now;
+            if entry.credentials == credentials {
+                continue;
+            }
+            entry.credentials = credentials;
+            entry.failures += 1;
+            if let Some(beyond) = entry.failures.checked_sub(limits.after + 1) {
+                let wait = millis(limits.first).saturating_mul(1 << beyond.min(32)).min(millis(limits.max));
+                entry.until = now.plus_millis(wait);
+            }
+        }
+    }
+
+    /// `user` was right, from `address`.
+    pub(super) fn succeeded(&self, address: Option<IpAddr>, user: Option<&str>) {
+        let mut entries = self.0.lock();
+        if !entries.is_empty() {
+            for who in both(address, user) {
+                entries.remove(&who);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { after: 2, first: Duration::from_secs(1), max: Duration::from_secs(5) };
+
+    #[test]
+    fn the_time_doubles_up_to_a_bound() {
+        let (backoff, here) = (Backoff::default(), Some(IpAddr::from([10, 0, 0, 1])));
+        for (attempt, wait) in [(1, 0), (2, 0), (3, 1_000), (4, 2_000), (5, 4_000), (6, 5_000), (7, 5_000)] {
+            backoff.failed(here, Some("ann"), attempt, &LIMITS, Tick(0));
+            assert_eq!(backoff.wait(here, None, Tick(0)), wait);
+            assert_eq!(backoff.wait(None, Some("ann"), Tick(0)), wait);
+        }
+        assert_eq!(backoff.wait(here, Some("ann"), Tick(4_999)), 1);
+        assert_eq!(backoff.wait(here, Some("bob"), Tick(5_000)), 0);
+        backoff.succeeded(here, Some("ann"));
+        assert_eq!(backoff.wait(here, Some("ann"), Tick(0)), 0);
+    }
+
+    #[test]
+    fn the_same_credentials_twice_are_one_failure() {
+        let backoff = Backoff::default();
+        for _ in 0..20 {
+            backoff.failed(None, Some("ann"), 7, &LIMITS, Tick(0));
+        }
+        assert_eq!(backoff.wait(None, Some("ann"), Tick(0)), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let backoff = Backoff::default();
+        for attempt in 0..3 * MOST {
+            backoff.failed(None, Some(&attempt.to_string()), 1, &LIMITS, Tick(attempt as u64));
+        }
+        assert!(backoff.0.lock().len() <= MOST);
+    }
+}
