@@ -5,83 +5,178 @@
 //! ```
 //! A transient session without a will has nothing durable, and waits for nothing.
 
+use super::access::{Access, OtherUser, belongs_to_another};
+use super::authenticate::{Authenticated, Renewal};
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
 use super::leave::{interval_as_expiry, publication};
+use super::limits::Limits;
+use super::listener::Door;
 use super::peer::{About, Close, Peer};
+use super::people::{Bounds, Share, Throttle};
 use super::publish::RouteCache;
 use super::registry::Claim;
 use super::replay::Replay;
-use super::sending::{SendLimits, State};
 use super::subscriber::Subscriber;
 use super::turn::Inbox;
 use super::{Broker, feed, stats};
 use crate::env::entropy;
-use crate::env::net::TcpStream;
 use crate::telemetry::escape;
-use crate::transport::{Kind, Remote};
+use crate::transport::{Socket, TlsInfo};
 use nightjar_base::{ClientId, SessionId, ShardId};
-use nightjar_mqtt::property::ConnAckProperties;
-use nightjar_mqtt::{ConnAck, Connect, Message, Packet, QoS, ReasonCode, SubscriptionOptions, Version, encode};
-use nightjar_session::{Aliases, Inbound, KeepAlive, Outbound};
+use nightjar_mqtt::{ConnAck, Connect, Message, Packet, ReasonCode, SubscriptionOptions, Version, encode};
+use nightjar_policy::Rights;
+use nightjar_session::{Inbound, KeepAlive};
 use nightjar_shard::{Op, Subscribed, Will};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Where a connection came in, and what that door allows.
-#[derive(Clone, Debug)]
-pub(crate) struct Door {
-    pub(crate) listener: Arc<str>,
-    pub(crate) strict: bool,
-    pub(crate) remote: Remote,
-    pub(crate) kind: Kind,
-}
-
 /// What the store knows of a session at attach.
-struct Taken {
+pub(super) struct Taken {
     durable: Option<Durable>,
-    present: bool,
-    subscriber: Arc<Subscriber>,
-    head: u64,
+    pub(super) present: bool,
+    pub(super) subscriber: Arc<Subscriber>,
+    pub(super) head: u64,
     inbound: Vec<u16>,
     filters: HashMap<Arc<str>, SubscriptionOptions>,
     replays: Vec<Replay>,
+}
+
+/// A client that was let in: all that its connection is made of.
+struct Newcomer {
+    socket: Socket,
+    door: Door,
+    tls: Option<TlsInfo>,
+    inbox: Arc<Inbox>,
+    connect: Box<Connect>,
+    rest: Vec<u8>,
+    limits: Arc<Limits>,
+    access: Arc<Access>,
+    authenticated: Authenticated,
+    share: Option<Share<Arc<str>>>,
+}
+
+impl Newcomer {
+    fn owner(&self) -> Option<&Arc<str>> {
+        self.authenticated.identity.owner()
+    }
 }
 
 impl Broker {
     /// Takes a connection from its CONNECT to the point where packets can flow.
     pub(crate) async fn attach(
         self: &Arc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         door: Door,
+        tls: Option<TlsInfo>,
         inbox: &Arc<Inbox>,
-        opening: Opening,
+        mut opening: Opening,
     ) -> Result<Connection, Refusal> {
-        let Opening { connect, rest } = opening;
-        if let Err((reason, why)) = self.check_connect(&connect) {
-            send_connack(&stream, connect.version, client_maximum(&connect), &ConnAck::new(false, reason)).await;
-            return Err(Refusal::Refused(why));
+        let (limits, access) = (door.at.limits(), self.access.load_full());
+        let checked = self.check_connect(&opening.connect, &limits);
+        if let Err(refused) = checked {
+            return Err(refuse(&socket, &opening.connect, refused).await);
         }
+        let authenticated = self.authenticate(&access, &socket, &door, tls.as_ref(), &mut opening).await?;
+        let Opening { connect, rest } = opening;
+        socket.allow_frames(limits.max_packet);
+        let share = match self.count_user(&authenticated, &limits) {
+            Ok(share) => share,
+            Err(refused) => return Err(refuse(&socket, &connect, refused).await),
+        };
+        let newcomer = Newcomer {
+            socket,
+            door,
+            tls,
+            inbox: Arc::clone(inbox),
+            connect,
+            rest,
+            limits,
+            access,
+            authenticated,
+            share,
+        };
+        self.take_in(newcomer).await
+    }
+
+    /// Binds an authenticated client to its session.
+    async fn take_in(self: &Arc<Self>, newcomer: Newcomer) -> Result<Connection, Refusal> {
+        let connect = &newcomer.connect;
         let assigned = connect.client_id.is_empty();
         let client_id: ClientId = if assigned { generated_id().into() } else { Arc::from(connect.client_id.as_str()) };
+        let rights = newcomer.access.rights(&client_id, &newcomer.authenticated.identity);
+        if let Some(will) = connect.will.as_ref().filter(|_| newcomer.access.refuses_wills())
+            && !rights.publish(&will.topic, will.qos, will.retain)
+        {
+            stats::add(|s| &s.denied_publish, 1);
+            let refused = (ReasonCode::NotAuthorized, "a will that it may not publish");
+            return Err(refuse(&newcomer.socket, connect, refused).await);
+        }
         let claim = self.registry.claim(&client_id).await;
+        if let Err(refused) = self.may_take(&claim, &client_id, &newcomer) {
+            return Err(refuse(&newcomer.socket, connect, refused).await);
+        }
         if let Some(old) = claim.current() {
             old.close(Close::TakenOver);
             old.wait_gone().await;
         }
         if self.is_stopping() {
-            send_connack(
-                &stream,
-                connect.version,
-                client_maximum(&connect),
-                &ConnAck::new(false, ReasonCode::ServerUnavailable),
-            )
-            .await;
-            return Err(Refusal::Refused("the broker stops"));
+            let refused = (ReasonCode::ServerUnavailable, "the broker stops");
+            return Err(refuse(&newcomer.socket, connect, refused).await);
         }
         let will = connect.will.as_ref().map(|will| self.keep_will(will));
-        let taken = self.take_session(&connect, &client_id, will.clone()).await;
-        Ok(self.connect(stream, door, inbox, &claim, &connect, rest, assigned, will, taken))
+        let taken = self.take_session(&newcomer, &client_id, will.clone()).await;
+        taken.subscriber.belongs_to(newcomer.owner().cloned(), rights);
+        Ok(self.connect(newcomer, &claim, assigned, will, taken))
+    }
+
+    /// Counts a connection for its user, where users are counted.
+    fn count_user(
+        &self,
+        authenticated: &Authenticated,
+        limits: &Limits,
+    ) -> Result<Option<Share<Arc<str>>>, (ReasonCode, &'static str)> {
+        let bounds = Bounds { connections: limits.connections_per_user, arrivals: 0, rate: limits.user_rate };
+        let Some(user) = authenticated.identity.owner().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
+        self.users.enter(Arc::clone(user), &bounds, self.clock.tick()).map(Some).map_err(|_| {
+            stats::add(|s| &s.refused_user, 1);
+            (ReasonCode::QuotaExceeded, "too many connections of this user")
+        })
+    }
+
+    /// Whether the newcomer may have what belongs to its client identifier: its session is its user's, and nobody is
+    /// thrown out again and again.
+    fn may_take(
+        &self,
+        claim: &Claim<'_>,
+        client_id: &ClientId,
+        newcomer: &Newcomer,
+    ) -> Result<(), (ReasonCode, &'static str)> {
+        let current = claim.current();
+        let user = newcomer.owner().map(|user| &**user);
+        if newcomer.access.other_user == OtherUser::Refuse {
+            let stored = {
+                let store = self.store.lock(self.store.shard_of(client_id));
+                let session = store.session_of(client_id).and_then(|id| store.session(id));
+                session.and_then(|session| session.user().cloned())
+            };
+            let online = current.as_ref().and_then(|current| current.about.identity.owner());
+            let another = |owner: Option<&Arc<str>>| belongs_to_another(owner.map(|owner| &**owner), user);
+            if another(stored.as_ref()) || another(online) {
+                stats::add(|s| &s.refused_owner, 1);
+                return Err((ReasonCode::NotAuthorized, "the client id belongs to another user"));
+            }
+        }
+        let Some(current) = current else { return Ok(()) };
+        if claim.may_take_over(self.limits.load().takeovers_per_minute, self.clock.tick()) {
+            return Ok(());
+        }
+        stats::add(|s| &s.refused_takeover, 1);
+        tracing::warn!(
+            client = %escape(client_id), address = %newcomer.door.remote, connected = %current.about.door.remote,
+            "two clients use one client id: takeovers are refused for a while"
+        );
+        Err((ReasonCode::ServerBusy, "taken over too often"))
     }
 
     /// The will as it is kept.
@@ -94,22 +189,20 @@ impl Broker {
         Will { message: Arc::new(message), delay: will.delay }
     }
 
-    /// The session expiry interval that the connection gets, in seconds.
-    fn expiry(&self, connect: &Connect) -> u32 {
-        let asked = match connect.version {
-            Version::V5 => connect.properties.session_expiry,
-            _ if connect.clean_start => 0,
-            _ => self.limits.expiry_v3,
-        };
-        asked.min(self.limits.max_expiry)
-    }
-
     /// Finds or makes the session, durably where it may outlive the connection.
-    async fn take_session(self: &Arc<Self>, connect: &Connect, client_id: &ClientId, will: Option<Will>) -> Taken {
-        let expiry = self.expiry(connect);
+    async fn take_session(self: &Arc<Self>, newcomer: &Newcomer, client_id: &ClientId, will: Option<Will>) -> Taken {
+        let (connect, limits) = (&newcomer.connect, &newcomer.limits);
+        let expiry = limits.expiry(connect);
         let shard = self.store.shard_of(client_id);
-        let existing = self.store.lock(shard).session_of(client_id);
-        let resumes = existing.is_some() && !connect.clean_start;
+        let (existing, another) = {
+            let store = self.store.lock(shard);
+            let existing = store.session_of(client_id);
+            let owner = existing.and_then(|id| store.session(id)?.user().cloned());
+            (existing, belongs_to_another(owner.as_deref(), newcomer.owner().map(|user| &**user)))
+        };
+        // Where another user's session may be taken, nothing of it is.
+        let clean_start = connect.clean_start || another;
+        let resumes = existing.is_some() && !clean_start;
         let mut ops = Vec::new();
         if let Some(session) = existing {
             if !resumes {
@@ -129,12 +222,12 @@ impl Broker {
         let epoch = self.new_epoch();
         let attach = Op::Attach {
             client_id: Arc::clone(client_id),
-            user: None,
-            clean_start: connect.clean_start,
+            user: newcomer.owner().cloned(),
+            clean_start,
             expiry,
             epoch,
             will,
-            limits: self.limits.queue,
+            limits: limits.queue,
             now: self.clock.now(),
         };
         ops.push((shard, attach));
@@ -154,7 +247,7 @@ impl Broker {
         let subscriptions = || session.subscriptions();
         Taken {
             present: existing == Some(id),
-            subscriber: self.add_session(shard, id, client_id),
+            subscriber: self.add_session(shard, id, client_id, newcomer.owner()),
             head: session.head(),
             inbound: session.inbound().to_vec(),
             filters: subscriptions().map(|(filter, of)| (Arc::clone(filter), of.options)).collect(),
@@ -171,16 +264,21 @@ impl Broker {
             self.redistribute_queue(shard, session).await;
         }
         let now = self.clock.now();
-        let will = {
+        let due = {
             let store = self.store.lock(shard);
             let fires = |session: &&nightjar_shard::Session| {
                 !session.attached() && (!resumes || session.will_due().is_some_and(|due| due <= now))
             };
             let session = store.session(session).filter(fires);
-            session.and_then(|session| Some((Arc::clone(&session.will()?.message), session.epoch())))
+            session.and_then(|session| {
+                let will = Arc::clone(&session.will()?.message);
+                Some((will, session.epoch(), Arc::clone(session.client_id()), session.user().cloned()))
+            })
         };
-        if let Some((will, epoch)) = will {
-            self.publish_message(&publication(&will, now), ops, now);
+        if let Some((will, epoch, client_id, user)) = due {
+            if self.will_is_allowed(&client_id, user.as_deref(), &will) {
+                self.publish_message(&publication(&will, now), ops, now);
+            }
             ops.push((shard, Op::WillDone { session, epoch }));
         }
     }
@@ -189,7 +287,7 @@ impl Broker {
         Taken {
             durable,
             present: false,
-            subscriber: Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), None)),
+            subscriber: Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), None, None, Rights::open())),
             head: 1,
             inbound: Vec::new(),
             filters: HashMap::new(),
@@ -198,34 +296,33 @@ impl Broker {
     }
 
     /// Makes the connection, sends CONNACK, and lets the session's messages follow it [MQTT-3.2.0-1].
-    #[allow(clippy::too_many_arguments, reason = "the parts of a connection meet here, once")]
     fn connect(
         self: &Arc<Self>,
-        stream: TcpStream,
-        door: Door,
-        inbox: &Arc<Inbox>,
+        newcomer: Newcomer,
         claim: &Claim<'_>,
-        connect: &Connect,
-        rest: Vec<u8>,
         assigned: bool,
         will: Option<Will>,
         taken: Taken,
     ) -> Connection {
+        let Newcomer { socket, door, tls, inbox, connect, rest, limits, access: _, authenticated, share } = newcomer;
+        let connect = &*connect;
         let version = connect.version;
         let session = taken.durable.as_ref().filter(|durable| durable.queue).map(|d| (d.shard, d.session));
-        let state = self.sending_state(connect, &taken, session);
+        let mut state = limits.sending_state(connect, &taken, session);
+        state.set_rights(&taken.subscriber.rights());
         let peer_id = taken.subscriber.id;
         let client_id = Arc::clone(&taken.subscriber.client_id);
         // A persistent session's subscriber outlives connections, so each connection gets a number of its own.
         let peer_id = if session.is_some() { self.new_id() } else { peer_id };
-        let keep_alive = self.keep_alive(connect);
+        let keep_alive = limits.keep_alive(connect);
+        let identity = Arc::clone(&authenticated.identity);
         let about = About {
             door,
-            user: None,
-            method: "anonymous",
+            tls: tls.map(Box::new),
+            identity,
             keep_alive: keep_alive.unwrap_or(connect.keep_alive),
             clean_start: connect.clean_start,
-            expiry: self.expiry(connect),
+            expiry: limits.expiry(connect),
             since: self.clock.now(),
         };
         let peer = Arc::new(Peer::new(
@@ -233,13 +330,16 @@ impl Broker {
             client_id,
             version,
             about,
-            stream,
-            Arc::clone(inbox),
+            socket,
+            inbox,
             Arc::clone(&self.feeder),
+            &taken.subscriber,
             state,
         ));
         let mut bytes = Vec::new();
-        let connack = self.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
+        let mut connack = limits.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
+        connack.properties.authentication_method = authenticated.method.clone();
+        connack.properties.authentication_data = authenticated.data;
         encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);
         {
             let mut state = peer.lock();
@@ -255,9 +355,10 @@ impl Broker {
         }
         stats::add(|s| &s.connections, 1);
         tracing::info!(
-            client = %escape(&peer.client_id), address = %peer.about.door.remote, listener = %peer.about.door.listener,
-            version = version as u8, clean = connect.clean_start, present = taken.present,
-            keep_alive = connect.keep_alive, expiry = self.expiry(connect), "connected"
+            client = %escape(&peer.client_id), user = %escape(peer.about.identity.user.as_deref().unwrap_or_default()),
+            address = %peer.about.door.remote, listener = %peer.about.door.at.name,
+            transport = peer.about.door.kind.name(), version = version as u8, clean = connect.clean_start,
+            present = taken.present, keep_alive = connect.keep_alive, expiry = peer.about.expiry, "connected"
         );
         claim.connect(&peer);
         let unusable = peer.lock().close;
@@ -271,13 +372,14 @@ impl Broker {
             feed::feed(self, &peer);
         }
         let now = self.clock.tick();
-        let announced = if version == Version::V5 { self.limits.receive_maximum.into() } else { 65_535 };
-        let alias_maximum = if version == Version::V5 { self.limits.topic_alias_maximum } else { 0 };
+        let announced = if version == Version::V5 { limits.receive_maximum.into() } else { 65_535 };
+        let alias_maximum = if version == Version::V5 { limits.topic_alias_maximum } else { 0 };
+        let throttle = Throttle::new(limits.rate, share.as_ref().map(|share| (limits.user_rate, &share.rates)));
         Connection {
             broker: Arc::clone(self),
             subscriber: taken.subscriber,
             durable: taken.durable,
-            expiry: self.expiry(connect),
+            expiry: peer.about.expiry,
             connect_expiry: if version == Version::V5 { connect.properties.session_expiry } else { 0 },
             inbound: Inbound::new(announced, alias_maximum, taken.inbound),
             filters: taken.filters,
@@ -298,61 +400,20 @@ impl Broker {
             will,
             peer,
             congested: None,
+            limits,
+            throttle,
+            share: share.map(Box::new),
+            credentials_expire: authenticated.identity.expires,
+            renewal: authenticated.method.map(|method| Box::new(Renewal::new(method))),
         }
     }
+}
 
-    fn sending_state(&self, connect: &Connect, taken: &Taken, session: Option<(ShardId, SessionId)>) -> State {
-        let receive_maximum = if connect.version == Version::V5 { connect.properties.receive_maximum } else { 65_535 };
-        let window = receive_maximum.min(self.limits.max_inflight);
-        let out = Outbound::new(window, taken.head, taken.subscriber.sent());
-        let limits = SendLimits {
-            packet: client_maximum(connect),
-            outbox_high: self.limits.outbox_high,
-            outbox_max: self.limits.outbox_max,
-            waiting: self.limits.waiting,
-        };
-        // No client before v5 has any.
-        let aliases = connect.properties.topic_alias_maximum.min(self.limits.topic_alias_maximum_out);
-        let aliases = (aliases > 0).then(|| Aliases::new(aliases));
-        State::new(connect.version, out, aliases, limits, session)
-    }
-
-    /// The keep alive that the client is told instead of its own [MQTT-3.2.2-21]; clients before v5 cannot be told.
-    fn keep_alive(&self, connect: &Connect) -> Option<u16> {
-        if connect.version != Version::V5 {
-            return None;
-        }
-        let too_long = |max: u16| (connect.keep_alive == 0 || connect.keep_alive > max).then_some(max);
-        self.limits.server_keep_alive.or_else(|| self.limits.max_keep_alive.and_then(too_long))
-    }
-
-    fn connack(&self, connect: &Connect, taken: &Taken, assigned: Option<&str>, keep_alive: Option<u16>) -> ConnAck {
-        let mut connack = ConnAck::new(taken.present, ReasonCode::Success);
-        if connect.version != Version::V5 {
-            return connack;
-        }
-        let limits = &self.limits;
-        let expiry = self.expiry(connect);
-        connack.properties = ConnAckProperties {
-            session_expiry: (expiry != connect.properties.session_expiry).then_some(expiry),
-            receive_maximum: (limits.receive_maximum != u16::MAX).then_some(limits.receive_maximum),
-            maximum_qos: (limits.max_qos < QoS::ExactlyOnce).then_some(limits.max_qos),
-            retain_available: (!limits.retain_available).then_some(false),
-            // Some clients refuse what is above the largest remaining length; unlimited is said by silence.
-            maximum_packet_size: u32::try_from(limits.max_packet).ok().filter(|size| *size < 268_435_455),
-            assigned_client_id: assigned.map(str::to_owned),
-            topic_alias_maximum: (limits.topic_alias_maximum > 0).then_some(limits.topic_alias_maximum),
-            server_keep_alive: keep_alive,
-            // [MQTT-3.1.2-28]: only to a client that asks.
-            response_information: limits
-                .response_information
-                .as_ref()
-                .filter(|_| connect.properties.request_response_information)
-                .map(|prefix| prefix.replace("%c", &taken.subscriber.client_id)),
-            ..ConnAckProperties::default()
-        };
-        connack
-    }
+/// Tells a client why it is not let in, in the words of its version.
+async fn refuse(socket: &Socket, connect: &Connect, (reason, why): (ReasonCode, &'static str)) -> Refusal {
+    stats::add(|s| &s.refused_connect, 1);
+    send_connack(socket, connect.version, client_maximum(connect), &ConnAck::new(false, reason)).await;
+    Refusal::Refused(why)
 }
 
 /// The replay of a subscription that an earlier connection did not finish.

@@ -3,12 +3,15 @@
 //! Everything between two waits is synchronous: packets become ops, acknowledgements and deliveries, and at the end of
 //! a read the ops are submitted at once and the acknowledgements appended, now or when their ops are durable.
 
+use super::authenticate::Renewal;
+use super::limits::Limits;
 use super::peer::{Close, Peer};
+use super::people::{Share, Throttle};
 use super::publish::RouteCache;
 use super::replay::Replay;
 use super::sending::Pending;
 use super::subscriber::Subscriber;
-use super::{Broker, feed, stats, wheel};
+use super::{Broker, feed, stats};
 use crate::env::task;
 use crate::store::Waiter;
 use crate::telemetry::escape;
@@ -85,6 +88,14 @@ pub(crate) struct Connection {
     /// The slot of this connection's note in the wheel.
     pub(crate) noted: Option<u64>,
     pub(crate) will: Option<Will>,
+    /// What it may cost; what CONNACK has promised stays as it was.
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) throttle: Option<Box<Throttle>>,
+    /// Its share of its user's connections.
+    pub(crate) share: Option<Box<Share<Arc<str>>>>,
+    pub(crate) credentials_expire: Option<Wall>,
+    /// What an enhanced authentication goes on with.
+    pub(crate) renewal: Option<Box<Renewal>>,
     /// All that follows from its end is done.
     pub(crate) left: bool,
     /// Until when it is not read because the store is behind.
@@ -144,6 +155,8 @@ impl End {
             Self::Told(Close::TooSlow) => "too much waited to be sent to it".into(),
             Self::Told(Close::TooSmall) => "its maximum packet size is too small for CONNACK".into(),
             Self::Told(Close::StoreFailed) => "its queue cannot be read".into(),
+            Self::Told(Close::Revoked) => "its credentials do not stand any more".into(),
+            Self::Told(Close::Expired) => "its credentials have expired".into(),
         }
     }
 }
@@ -174,7 +187,7 @@ impl Connection {
         self.leave(&end);
         self.left = true;
         tracing::info!(
-            client = %escape(&self.peer.client_id), address = %self.peer.about.door.remote, listener = %self.peer.about.door.listener,
+            client = %escape(&self.peer.client_id), address = %self.peer.about.door.remote, listener = %self.peer.about.door.at.name,
             version = self.peer.version as u8, reason = %escape(&end.in_words()), "disconnected"
         );
         if self.lingers(&end) {
@@ -224,7 +237,7 @@ impl Connection {
     fn read_last(&mut self) -> Result<(), End> {
         BUFFER.with(|buffer| {
             let buffer = &mut *buffer.borrow_mut();
-            let count = crate::env::net::receive_unannounced(&self.peer.stream, buffer).map_err(End::Io)?;
+            let count = self.peer.stream.try_read_unannounced(buffer).map_err(End::Io)?;
             self.take(&buffer[..count])
         })
     }
@@ -293,6 +306,7 @@ impl Connection {
         let now = self.broker.clock.tick();
         let (taken, result) = self.handle_all(input);
         self.finish_read();
+        let result = result.and_then(|()| self.throttle(now));
         if taken > 0 {
             self.keep_alive.packet(now);
             self.partial_since = None;
@@ -314,9 +328,11 @@ impl Connection {
     }
 
     fn handle_all(&mut self, input: &[u8]) -> (usize, Result<(), End>) {
-        self.routes.see_epoch(self.broker.epoch());
+        if self.routes.see_epoch(self.broker.epoch()) {
+            self.see_limits();
+        }
         self.now = self.broker.clock.now();
-        let (version, max_packet) = (self.peer.version, self.broker.limits.max_packet);
+        let (version, max_packet) = (self.peer.version, self.limits.max_packet);
         let mut taken = 0;
         let mut packets = 0;
         let result = loop {
@@ -384,59 +400,6 @@ impl Connection {
         }
     }
 
-    /// The next deadline, and what its passing means.
-    fn deadline(&self) -> Option<Tick> {
-        let packet = self.partial_since.map(|since| since.plus_millis(self.broker.limits.packet_millis));
-        let write = self.peer.lock().blocked_since.map(|since| since.plus_millis(self.broker.limits.write_millis));
-        [self.keep_alive.deadline(), packet, write].into_iter().flatten().min()
-    }
-
-    fn note_deadline(&mut self) {
-        // Without any other reason to be looked at, a blocked socket must still be found.
-        let latest = self.broker.clock.tick().plus_millis(self.broker.limits.write_millis);
-        self.note_at(self.deadline().map_or(latest, |deadline| deadline.min(latest)));
-    }
-
-    fn note_at(&mut self, deadline: Tick) {
-        self.forget_note();
-        self.noted = Some(wheel::note(&self.peer, deadline));
-    }
-
-    pub(crate) fn forget_note(&mut self) {
-        if let Some(slot) = self.noted.take() {
-            wheel::forget(&self.peer, slot);
-        }
-    }
-
-    fn check_deadlines(&mut self) -> Result<(), End> {
-        let now = self.broker.clock.tick();
-        if self.congested.is_some() {
-            // It is not read: its silence is ours.
-            self.keep_alive.packet(now);
-            self.partial_since = self.partial_since.map(|_| now);
-        }
-        if self.keep_alive.deadline().is_some_and(|deadline| deadline <= now) {
-            return Err(End::KeepAlive);
-        }
-        let limits = &self.broker.limits;
-        if self.partial_since.is_some_and(|since| now.since(since) >= limits.packet_millis) {
-            return Err(End::PacketTimeout);
-        }
-        let write_millis = limits.write_millis;
-        let mut state = self.peer.lock();
-        if state.blocked {
-            let since = *state.blocked_since.get_or_insert(now);
-            if now.since(since) >= write_millis {
-                return Err(End::WriteTimeout);
-            }
-        } else {
-            state.blocked_since = None;
-        }
-        drop(state);
-        self.note_deadline();
-        Ok(())
-    }
-
     /// Tells a v5 client why, and gives the last bytes a chance to leave.
     async fn farewell(&mut self, end: &End) {
         {
@@ -452,7 +415,7 @@ impl Connection {
             let _ = task::timeout(FAREWELL, drain(Arc::clone(&self.peer))).await;
         }
         if self.lingers(end) {
-            crate::env::net::finish(&self.peer.stream);
+            self.peer.stream.finish();
         }
     }
 }
@@ -479,7 +442,8 @@ async fn drain(peer: Arc<Peer>) {
         peer.flush();
         let (over, blocked) = {
             let state = peer.lock();
-            (state.broken || (state.outbox.is_empty() && !state.writing), state.blocked)
+            let written = state.outbox.is_empty() && !state.writing && !peer.stream.holds_back();
+            (state.broken || written, state.blocked)
         };
         if over {
             return;

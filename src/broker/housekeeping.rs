@@ -12,6 +12,8 @@ use tokio::sync::Semaphore;
 
 /// How often deadlines are looked at.
 const PERIOD: Duration = Duration::from_millis(200);
+/// Every so many of these periods memory and disk are looked at.
+const TURNS_A_LOOK: u64 = 5;
 /// Wills and expiries that are seen to at a time.
 const AT_A_TIME: usize = 256;
 /// Entries of an expired session's queue that are looked at together.
@@ -22,9 +24,14 @@ const PAGE_BYTES: usize = 1 << 20;
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut interval = task::interval(PERIOD);
     let mut due = Vec::new();
+    let mut turns: u64 = 0;
     let permits = Arc::new(Semaphore::new(AT_A_TIME));
     loop {
         interval.tick().await;
+        if turns.is_multiple_of(TURNS_A_LOOK) {
+            broker.look_at_marks();
+        }
+        turns += 1;
         for shard in 0..broker.store.shard_count() {
             let shard = ShardId(shard);
             let now = broker.clock.now();
@@ -71,11 +78,14 @@ impl Broker {
             let is_due = |session: &&nightjar_shard::Session| {
                 session.epoch() == epoch && !session.attached() && session.will_due().is_some_and(|due| due <= now)
             };
-            store.session(session).filter(is_due).and_then(|s| s.will()).map(|will| Arc::clone(&will.message))
+            let session = store.session(session).filter(is_due);
+            session.and_then(|s| Some((Arc::clone(&s.will()?.message), s.user().cloned())))
         };
-        let Some(will) = will else { return };
+        let Some((will, user)) = will else { return };
         let mut ops = Vec::new();
-        self.publish_message(&publication(&will, now), &mut ops, now);
+        if self.will_is_allowed(client_id, user.as_deref(), &will) {
+            self.publish_message(&publication(&will, now), &mut ops, now);
+        }
         ops.push((shard, Op::WillDone { session, epoch }));
         let position = self.store.submit(&mut ops, None);
         self.store.wait(position).await;

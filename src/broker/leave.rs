@@ -1,8 +1,8 @@
 //! The end of a connection: its will, its session, its routes.
 
-use super::Broker;
 use super::connection::{Connection, Durable, End};
 use super::peer::Close;
+use super::{Broker, stats};
 use nightjar_base::{ShardId, Wall};
 use nightjar_mqtt::Message;
 use nightjar_shard::{Op, Will};
@@ -59,7 +59,13 @@ impl Connection {
         if let Some(will) = self.will.take()
             && self.publishes_now(&will, end)
         {
-            self.broker.publish_message(&publication(&will.message, now), ops, now);
+            let message = &will.message;
+            // The right may have been revoked since CONNECT.
+            if self.subscriber.rights().publish(message.topic(), message.qos, message.retain) {
+                self.broker.publish_message(&publication(message, now), ops, now);
+            } else {
+                stats::add(|s| &s.denied_publish, 1);
+            }
             discard_will = true;
         }
         let Durable { shard, session, epoch, .. } = durable;
@@ -82,7 +88,7 @@ impl Broker {
     /// The first sequence of a session's queue that was certainly never sent. A crash did not leave behind what was
     /// sent: what fits a window may have been.
     pub(crate) fn may_be_sent(&self, session: &nightjar_shard::Session) -> u64 {
-        let window = if session.attached() { u64::from(self.limits.max_inflight) } else { 0 };
+        let window = if session.attached() { u64::from(self.limits.load().max_inflight) } else { 0 };
         session.sent().max(session.next_sequence().min(session.head() + window))
     }
 

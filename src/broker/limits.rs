@@ -1,9 +1,12 @@
 //! The bounds that connections and sessions keep to, from the checked configuration.
 
+use super::people::RateLimit;
 use super::waiting::{self, Bounds};
 use crate::config::{self, Config};
+use crate::env::memory;
 use nightjar_mqtt::{MAX_PACKET_SIZE, QoS};
 use nightjar_shard::{NEVER, Overflow, QueueLimits};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of the protocol, in the units that the connections use.
@@ -46,12 +49,76 @@ pub struct Limits {
     /// The bounds of the queue of a transient session.
     pub(crate) waiting: Bounds,
     pub(crate) max_inflight: u16,
+    pub(crate) connections_per_address: usize,
+    pub(crate) connections_per_user: usize,
+    /// New connections a second of one address; 0 for any number.
+    pub(crate) connect_rate_per_address: u64,
+    pub(crate) rate: RateLimit,
+    pub(crate) user_rate: RateLimit,
+    pub(crate) rate_policy: config::RatePolicy,
+    pub(crate) max_will_size: usize,
+    pub(crate) max_subscriptions_total: usize,
+    pub(crate) retained_messages: u64,
+    pub(crate) retained_bytes: u64,
+    pub(crate) queued_messages: u64,
+    pub(crate) queued_bytes: u64,
+    /// Resident bytes above which new work is refused.
+    pub(crate) memory_mark: u64,
+    /// Free bytes of the disk below which nothing more is kept.
+    pub(crate) disk_mark: u64,
+    pub(crate) takeovers_per_minute: u64,
 }
 
 impl Limits {
-    /// The limits that `config` sets.
+    /// The limits that `config` sets, for connections of `listener` if one is given.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, listener: Option<&config::Listener>) -> Self {
+        let node = Self::of_node(config);
+        let Some(listener) = listener else { return node };
+        Self {
+            max_packet: listener.max_packet_size.map_or(node.max_packet, packet_size),
+            max_inflight: listener.max_inflight.unwrap_or(node.max_inflight),
+            max_subscriptions: listener.max_subscriptions.unwrap_or(node.max_subscriptions),
+            max_topic_levels: listener.max_topic_levels.unwrap_or(node.max_topic_levels),
+            rate: RateLimit {
+                messages: listener.publish_rate.unwrap_or(node.rate.messages),
+                bytes: listener.publish_bytes.unwrap_or(node.rate.bytes),
+            },
+            ..node
+        }
+    }
+
+    /// These limits for a connection that was told `old`: what CONNACK has promised stays.
+    pub(crate) fn after(self: &Arc<Self>, old: &Self) -> Arc<Self> {
+        let promised = |limits: &Self| {
+            let announced = (limits.receive_maximum, limits.max_packet, limits.topic_alias_maximum);
+            (announced, limits.max_qos, limits.retain_available)
+        };
+        if promised(self) == promised(old) {
+            return Arc::clone(self);
+        }
+        Arc::new(Self {
+            receive_maximum: old.receive_maximum,
+            max_packet: old.max_packet,
+            topic_alias_maximum: old.topic_alias_maximum,
+            max_qos: old.max_qos,
+            retain_available: old.retain_available,
+            ..Self::clone(self)
+        })
+    }
+
+    /// The largest packet before CONNECT was read, in bytes.
+    #[must_use]
+    pub fn first_packet(&self) -> usize {
+        self.max_connect
+    }
+
+    /// Whether the queues of all sessions together are bounded.
+    pub(crate) fn bounds_queues(&self) -> bool {
+        self.queued_messages != u64::MAX || self.queued_bytes != u64::MAX || self.disk_mark > 0
+    }
+
+    fn of_node(config: &Config) -> Self {
         let (mqtt, session, limits) = (&config.mqtt, &config.session, &config.limits);
         let overflow = match session.queue_overflow {
             config::Overflow::DropOldest => Overflow::DropOldest,
@@ -94,6 +161,21 @@ impl Limits {
                 overflow: transient(overflow),
             },
             max_inflight: session.max_inflight,
+            connections_per_address: limits.connections_per_address,
+            connections_per_user: limits.connections_per_user,
+            connect_rate_per_address: limits.connect_rate_per_address,
+            rate: RateLimit { messages: limits.publish_rate, bytes: limits.publish_bytes },
+            user_rate: RateLimit { messages: limits.user_publish_rate, bytes: limits.user_publish_bytes },
+            rate_policy: limits.rate_policy,
+            max_will_size: limits.max_will_size,
+            max_subscriptions_total: limits.max_subscriptions_total,
+            retained_messages: limits.retained_messages,
+            retained_bytes: limits.retained_bytes,
+            queued_messages: limits.queued_messages_total,
+            queued_bytes: limits.queued_bytes_total,
+            memory_mark: limits.memory_mark.unwrap_or_else(|| memory::available() / 5 * 4),
+            disk_mark: limits.disk_mark,
+            takeovers_per_minute: limits.takeovers_per_minute,
         }
     }
 }

@@ -1,49 +1,24 @@
 //! The doors: listeners, one socket of each on every loop thread.
 
-use super::attach::Door;
 use super::connection::Connection;
+use super::handshake::Refusal;
+use super::listener::{Door, Listener, Place};
+use super::people::{Bounds, RateLimit, Share, TooMany};
 use super::turn::{self, Inbox};
 use super::{Broker, housekeeping, stats, sys, wheel};
-use crate::env::net::{self, TcpListener, TcpStream};
 use crate::env::task;
 use crate::telemetry::escape;
-use crate::transport::{Kind, Remote};
-use std::io;
-use std::net::SocketAddr;
+use crate::transport::{self, Acceptor, Fresh};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long accepting rests when the system has no descriptors left.
 const REST: Duration = Duration::from_millis(50);
 
-/// A listener as the configuration describes it.
-#[derive(Clone, Debug)]
-pub struct ListenerSettings {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Connections at a time.
-    pub max_connections: usize,
-    /// Whether clients are held to the letter where brokers are usually lenient.
-    pub strict: bool,
-    /// Connections that the kernel keeps for us meanwhile.
-    pub backlog: u16,
-    /// Connections now, over all threads.
-    pub connections: Arc<AtomicUsize>,
-}
-
 impl Broker {
-    /// Opens one socket of `listener` for one loop thread. Must be called within the runtime of that thread.
-    ///
-    /// # Errors
-    /// What the system says against it.
-    pub fn bind(listener: &ListenerSettings) -> io::Result<TcpListener> {
-        net::bind(listener.address, true, listener.backlog.into())
-    }
-
     /// Starts what every loop thread needs, on the runtime of this thread; the first also keeps house.
     pub fn start_thread(self: &Arc<Self>, first: bool, sys_interval: Option<Duration>) -> Thread {
         stats::enter(self.board.join());
@@ -83,15 +58,19 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Accepts connections of `listener` on this thread, until the broker stops.
-    pub fn accept(&self, socket: TcpListener, listener: ListenerSettings) {
+    /// Accepts connections of `listener` on this thread, until it is closed or the broker stops.
+    pub fn accept(&self, socket: Acceptor, listener: Arc<Listener>) {
         let (broker, inbox) = (Arc::clone(&self.broker), Arc::clone(&self.inbox));
         task::spawn(async move {
             while !broker.is_stopping() {
-                match socket.accept().await {
-                    Ok((stream, address)) => {
+                let accepted = tokio::select! {
+                    accepted = socket.accept() => accepted,
+                    () = listener.closed() => return,
+                };
+                match accepted {
+                    Ok(fresh) => {
                         stats::add(|s| &s.sockets_opened, 1);
-                        admit(&broker, &inbox, &listener, stream, address);
+                        admit(&broker, &inbox, &listener, fresh);
                     }
                     Err(error) => {
                         tracing::warn!(%error, listener = %listener.name, "cannot accept");
@@ -104,68 +83,116 @@ impl Thread {
 }
 
 /// Lets a socket in, or closes it if there are too many.
-fn admit(
-    broker: &Arc<Broker>,
-    inbox: &Arc<Inbox>,
-    listener: &ListenerSettings,
-    stream: TcpStream,
-    address: SocketAddr,
-) {
-    let connections = Arc::clone(&listener.connections);
-    if connections.fetch_add(1, Ordering::Relaxed) >= listener.max_connections
-        || broker.half_open.load(Ordering::Relaxed) >= broker.limits.half_open
-    {
-        connections.fetch_sub(1, Ordering::Relaxed);
-        tracing::debug!(%address, listener = %listener.name, "refused: too many connections");
-        return;
-    }
-    let remote = Remote::Ip(address);
-    let door = Door { listener: Arc::clone(&listener.name), strict: listener.strict, remote, kind: Kind::Tcp };
-    // Boxed, since what the beginning needs is large and soon over, and the task lives as long as the connection.
-    let opening = Box::pin(open(Arc::clone(broker), Arc::clone(inbox), door, stream));
-    task::spawn(serve(opening, Counted(connections)));
-}
-
-/// One of a listener's connections, until it is dropped.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+fn admit(broker: &Arc<Broker>, inbox: &Arc<Inbox>, listener: &Arc<Listener>, fresh: Fresh) {
+    let place = if broker.half_open.load(Ordering::Relaxed) >= broker.limits.load().half_open {
+        Err("too many connections without CONNECT")
+    } else {
+        listener.admit(broker.clock.tick())
+    };
+    match place {
+        Ok(place) => {
+            // Boxed, since what the beginning needs is large and soon over, and the task lives as long as the connection.
+            let opening = Box::pin(open(Arc::clone(broker), Arc::clone(inbox), Arc::clone(listener), fresh));
+            task::spawn(serve(opening, place));
+        }
+        Err(why) => {
+            stats::add(|s| &s.refused_connections, 1);
+            tracing::debug!(listener = %listener.name, why, "refused");
+        }
     }
 }
+
+/// What a connection counts as besides one of its listener's, until it is dropped.
+type Counted = Option<Box<Share<IpAddr>>>;
 
 /// The whole life of one socket.
-async fn serve<F: Future<Output = Option<Box<Connection>>>>(opening: Pin<Box<F>>, counted: Counted) {
-    if let Some(connection) = opening.await {
+async fn serve<F: Future<Output = Option<(Box<Connection>, Counted)>>>(opening: Pin<Box<F>>, place: Place) {
+    if let Some((connection, counted)) = opening.await {
         connection.run().await;
+        drop(counted);
     }
-    drop(counted);
+    drop(place);
 }
 
 /// From the fresh socket to a connection; `None` if it was refused.
-async fn open(broker: Arc<Broker>, inbox: Arc<Inbox>, door: Door, stream: TcpStream) -> Option<Box<Connection>> {
-    let address = door.remote;
-    let opening = {
-        broker.half_open.fetch_add(1, Ordering::Relaxed);
-        let _half_open = HalfOpen(&broker);
-        broker.receive_connect(&stream).await
-    };
-    let connected = match opening {
-        Ok(opening) => broker.attach(stream, door, &inbox, opening).await,
-        Err(refusal) => Err(refusal),
-    };
-    match connected {
-        Ok(connection) => Some(Box::new(connection)),
-        Err(refusal) => {
-            tracing::info!(%address, reason = %escape(&refusal.to_string()), "refused");
+async fn open(
+    broker: Arc<Broker>,
+    inbox: Arc<Inbox>,
+    listener: Arc<Listener>,
+    fresh: Fresh,
+) -> Option<(Box<Connection>, Counted)> {
+    let mut remote = fresh.remote();
+    let result = enter(&broker, &inbox, listener, fresh, &mut remote).await;
+    match result {
+        Ok((connection, counted)) => Some((Box::new(connection), counted)),
+        Err(refusal) if refusal.is_quiet() => {
+            tracing::debug!(address = %remote, reason = %escape(&refusal.to_string()), "refused");
             None
+        }
+        Err(refusal) => {
+            tracing::info!(address = %remote, reason = %escape(&refusal.to_string()), "refused");
+            None
+        }
+    }
+}
+
+async fn enter(
+    broker: &Arc<Broker>,
+    inbox: &Arc<Inbox>,
+    listener: Arc<Listener>,
+    fresh: Fresh,
+    remote: &mut transport::Remote,
+) -> Result<(Connection, Counted), Refusal> {
+    let settings = listener.settings().clone();
+    let half_open = HalfOpen::new(broker);
+    let opening = async {
+        let arrived = transport::accept(fresh, &settings.transport).await?;
+        *remote = arrived.remote;
+        let counted = broker.count_address(&arrived)?;
+        let opening = broker.receive_connect(&arrived.socket, &settings.limits).await?;
+        Ok((arrived, counted, opening))
+    };
+    // One deadline for all of it: proxies, handshakes and CONNECT.
+    let opened = task::timeout(settings.limits.connect_timeout, opening).await;
+    drop(half_open);
+    let (arrived, counted, opening) = opened.unwrap_or(Err(Refusal::Timeout))?;
+    let door = Door { at: listener, strict: settings.strict, remote: arrived.remote, kind: arrived.kind };
+    let connection = broker.attach(arrived.socket, door, arrived.tls, inbox, opening).await?;
+    Ok((connection, counted))
+}
+
+impl Broker {
+    /// Counts a connection for its address, where addresses are counted.
+    fn count_address(&self, arrived: &transport::Arrived) -> Result<Counted, Refusal> {
+        let limits = self.limits.load();
+        let bounds = Bounds {
+            connections: limits.connections_per_address,
+            arrivals: limits.connect_rate_per_address,
+            rate: RateLimit::default(),
+        };
+        let Some(address) = arrived.remote.ip().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
+        match self.addresses.enter(address, &bounds, self.clock.tick()) {
+            Ok(share) => Ok(Some(Box::new(share))),
+            Err(why) => {
+                stats::add(|s| &s.refused_address, 1);
+                Err(Refusal::TooMany(match why {
+                    TooMany::Connections => "too many connections of this address",
+                    TooMany::Arrivals => "too many new connections of this address at once",
+                }))
+            }
         }
     }
 }
 
 /// One of the sockets that have not sent CONNECT yet, until it is dropped.
 struct HalfOpen<'a>(&'a Broker);
+
+impl<'a> HalfOpen<'a> {
+    fn new(broker: &'a Broker) -> Self {
+        broker.half_open.fetch_add(1, Ordering::Relaxed);
+        Self(broker)
+    }
+}
 
 impl Drop for HalfOpen<'_> {
     fn drop(&mut self) {
@@ -175,9 +202,9 @@ impl Drop for HalfOpen<'_> {
 
 #[cfg(test)]
 pub(crate) fn task_size() -> usize {
-    fn of<A, F: Future>(_: impl Fn(A, Counted) -> F) -> usize {
+    fn of<A, F: Future>(_: impl Fn(A, Place) -> F) -> usize {
         size_of::<F>()
     }
-    type Opening = std::future::Ready<Option<Box<Connection>>>;
+    type Opening = std::future::Ready<Option<(Box<Connection>, Counted)>>;
     of(serve::<Opening>)
 }

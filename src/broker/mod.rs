@@ -2,8 +2,9 @@
 //!
 //! | file | its story |
 //! | --- | --- |
-//! | `listen`, `handshake`, `attach` | from a socket to a session |
-//! | `connection`, `packets` | reading, and what each packet leads to |
+//! | `listen`, `listener`, `handshake`, `authenticate`, `attach`, `connack` | from a socket to a session |
+//! | `access`, `people`, `pressure` | who may do what, how much of it, and what is nearly used up |
+//! | `connection`, `packets`, `pace` | reading, and what each packet leads to |
 //! | `publish`, `source` | from a message to all who receive it |
 //! | `subscribe`, `replay` | subscriptions and the retained messages that follow them |
 //! | `peer`, `sending`, `waiting`, `outbox`, `turn` | what waits to be sent, and who writes it when |
@@ -13,7 +14,10 @@
 //! | `wheel`, `stats`, `sys`, `limits` | time, counters, `$SYS`, bounds |
 //! | `ports`, `handle` | what a cluster implements; the client on the inside |
 
+mod access;
 mod attach;
+mod authenticate;
+mod connack;
 mod connection;
 mod feed;
 mod handle;
@@ -22,10 +26,14 @@ mod housekeeping;
 mod leave;
 mod limits;
 mod listen;
+mod listener;
 mod outbox;
+mod pace;
 mod packets;
 mod peer;
+mod people;
 mod ports;
+mod pressure;
 mod publish;
 mod registry;
 mod replay;
@@ -40,20 +48,25 @@ mod turn;
 mod waiting;
 mod wheel;
 
+pub use access::{Access, DeniedPublish, OtherUser};
 pub use handle::Handle;
 pub use limits::Limits;
-pub use listen::ListenerSettings;
+pub use listen::Thread;
+pub use listener::{Listener, ListenerSettings};
 pub use ports::{Alone, Links, Routes};
 pub use stats::Totals;
 
 use crate::env::clock::Clock;
 use crate::store::Store;
+use arc_swap::ArcSwap;
 use nightjar_base::{SessionId, ShardId};
 use nightjar_mqtt::{SubscriptionOptions, topic};
 use nightjar_router::Router;
 use parking_lot::{Mutex, RwLock};
+use people::People;
 use registry::Registry;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use subscriber::Subscriber;
@@ -62,7 +75,11 @@ use subscriber::Subscriber;
 pub struct Broker {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ArcSwap<Limits>,
+    pub(crate) access: ArcSwap<Access>,
+    pub(crate) pressure: pressure::Pressure,
+    pub(crate) addresses: Arc<People<IpAddr>>,
+    pub(crate) users: Arc<People<Arc<str>>>,
     pub(crate) router: RwLock<Router<Arc<Subscriber>>>,
     /// Counts changes of the router: who remembers a route looks whether it still stands.
     epoch: AtomicU64,
@@ -88,6 +105,7 @@ impl Broker {
         store: Store,
         clock: Clock,
         limits: Limits,
+        access: Access,
         routes: Arc<dyn Routes>,
         links: Arc<dyn Links>,
     ) -> Arc<Self> {
@@ -97,7 +115,11 @@ impl Broker {
         let broker = Arc::new(Self {
             store,
             clock,
-            limits,
+            limits: ArcSwap::from_pointee(limits),
+            access: ArcSwap::from_pointee(access),
+            pressure: pressure::Pressure::default(),
+            addresses: Arc::default(),
+            users: Arc::default(),
             router: RwLock::new(Router::new()),
             epoch: AtomicU64::new(1),
             registry: Registry::new(),
@@ -122,7 +144,7 @@ impl Broker {
             let shard = ShardId(shard);
             let store = self.store.lock(shard);
             for session in store.sessions() {
-                let subscriber = self.add_session(shard, session.id(), session.client_id());
+                let subscriber = self.add_session(shard, session.id(), session.client_id(), session.user());
                 subscriber.note_sent(self.may_be_sent(session));
                 for (filter, subscribed) in session.subscriptions() {
                     self.add_route(&subscriber, filter, subscribed.options);
@@ -132,13 +154,20 @@ impl Broker {
     }
 
     /// The subscriber of a persistent session; made if there is none yet.
-    pub(crate) fn add_session(&self, shard: ShardId, session: SessionId, client_id: &Arc<str>) -> Arc<Subscriber> {
+    pub(crate) fn add_session(
+        &self,
+        shard: ShardId,
+        session: SessionId,
+        client_id: &Arc<str>,
+        user: Option<&Arc<str>>,
+    ) -> Arc<Subscriber> {
         let mut sessions = self.sessions[usize::from(shard.0)].lock();
-        Arc::clone(
-            sessions.entry(session).or_insert_with(|| {
-                Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), Some((shard, session))))
-            }),
-        )
+        let make = || {
+            let rights = self.access.load().rights_of_absent(client_id, user.map(|user| &**user));
+            let place = Some((shard, session));
+            Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), place, user.cloned(), rights))
+        };
+        Arc::clone(sessions.entry(session).or_insert_with(make))
     }
 
     /// The subscriber of a persistent session.
@@ -172,6 +201,17 @@ impl Broker {
             self.epoch.fetch_add(1, Ordering::SeqCst);
             self.routes.removed(filter);
         }
+    }
+
+    /// Something that routes depend on has changed besides subscriptions.
+    pub(crate) fn routes_changed(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Replaces the limits of the node; those of listeners are replaced with their settings.
+    pub fn replace_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+        self.routes_changed();
     }
 
     /// The count of changes to the routes.
@@ -215,8 +255,8 @@ mod tests {
     /// What an idle connection holds besides its socket: the design allows 2 KiB with all the bookkeeping around it.
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<super::connection::Connection>() <= 480, "{}", size_of::<super::connection::Connection>());
-        assert!(size_of::<super::peer::Peer>() <= 608, "{}", size_of::<super::peer::Peer>());
+        assert!(size_of::<super::connection::Connection>() <= 496, "{}", size_of::<super::connection::Connection>());
+        assert!(size_of::<super::peer::Peer>() <= 616, "{}", size_of::<super::peer::Peer>());
         assert!(super::listen::task_size() <= 200, "{}", super::listen::task_size());
     }
 }

@@ -1,5 +1,6 @@
 //! What each packet of a client leads to.
 
+use super::access::{DeniedPublish, MayPublish};
 use super::connection::{Ack, Connection, End};
 use super::publish::{Outcome, Route};
 use super::sending::Pending;
@@ -43,7 +44,6 @@ impl Connection {
         // Whether the rest of them is well-formed is no question: by their type they are a protocol error.
         match frame.kind {
             PacketType::Connect => return Err(protocol("a second CONNECT [MQTT-3.1.0-2]")),
-            PacketType::Auth => return Err(protocol("AUTH without enhanced authentication")),
             PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
                 return Err(protocol("a packet that only a server may send"));
             }
@@ -57,6 +57,7 @@ impl Connection {
             Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Packet::Disconnect(disconnect) => Err(self.disconnect(&disconnect)),
+            Packet::Auth(auth) => self.auth(&auth),
             // Answered or refused above; PINGREQ with a body, and whatever else is malformed, by the decoder.
             _ => Err(protocol("a packet out of place")),
         }
@@ -73,6 +74,9 @@ impl Connection {
     fn publish(&mut self, publish: &PublishRef<'_>) -> Result<(), End> {
         stats::add(|s| &s.publish_received, 1);
         stats::add(|s| &s.publish_bytes_received, publish.payload.len() as u64);
+        if let Some(throttle) = &mut self.throttle {
+            throttle.note(publish.payload.len());
+        }
         self.check_publish(publish)?;
         let route = self.resolve(publish)?;
         if publish.qos == QoS::ExactlyOnce {
@@ -84,10 +88,14 @@ impl Connection {
             }
         }
         let before = self.ops.len();
-        let reason = if route.reserved { ReasonCode::NotAuthorized } else { self.accept(publish, &route)? };
+        let reason = if route.reserved || !route.may_publish.allows(publish.qos, publish.retain) {
+            self.denied()?
+        } else {
+            self.accept(publish, &route)?
+        };
         if reason == ReasonCode::QuotaExceeded && self.peer.version != Version::V5 {
             // Before v5 an acknowledgement can only say that the message was taken.
-            return Err(End::Violation(reason, "a queue that must take it is full"));
+            return Err(End::Violation(reason, "a queue or store that must take it is full"));
         }
         let durable = self.ops.len() > before || self.waits_for.is_some();
         match publish.qos {
@@ -100,9 +108,19 @@ impl Connection {
         }
     }
 
+    /// The client has no right to publish this.
+    fn denied(&self) -> Result<ReasonCode, End> {
+        stats::add(|s| &s.denied_publish, 1);
+        let disconnects = self.broker.access.load().denied_publish == DeniedPublish::Disconnect;
+        if self.peer.version != Version::V5 && disconnects {
+            return Err(End::Violation(ReasonCode::NotAuthorized, "published what it may not"));
+        }
+        Ok(ReasonCode::NotAuthorized)
+    }
+
     /// What the settings do not allow, each with its reason code.
     fn check_publish(&self, publish: &PublishRef<'_>) -> Result<(), End> {
-        let limits = &self.broker.limits;
+        let limits = &self.limits;
         if publish.qos > limits.max_qos {
             return Err(End::Violation(ReasonCode::QoSNotSupported, "QoS above the maximum [MQTT-3.2.2-11]"));
         }
@@ -137,11 +155,13 @@ impl Connection {
             return Ok(route);
         }
         let name = topic::validate_name(bytes)?;
-        let limits = &self.broker.limits;
+        let limits = &self.limits;
         if name.len() > limits.max_topic_length || topic::levels(name).count() > limits.max_topic_levels {
             return Err(End::Violation(ReasonCode::TopicNameInvalid, "topic too long or too deep"));
         }
-        let route = Arc::new(self.broker.route(name, self.subscriber.id));
+        let mut route = self.broker.route(name, self.subscriber.id);
+        route.may_publish = MayPublish::of(&self.subscriber.rights(), name);
+        let route = Arc::new(route);
         self.routes.insert(&route);
         Ok(route)
     }
@@ -154,6 +174,10 @@ impl Connection {
                 QoS::AtMostOnce => Err(End::Violation(ReasonCode::PayloadFormatInvalid, "payload is not UTF-8")),
                 _ => Ok(ReasonCode::PayloadFormatInvalid),
             };
+        }
+        if publish.retain && !self.has_room_retained(publish, &route.topic) {
+            stats::add(|s| &s.refused_quota, 1);
+            return Ok(ReasonCode::QuotaExceeded);
         }
         let now = self.now;
         let before = self.ops.len();
@@ -182,6 +206,15 @@ impl Connection {
         self.scratch = scratch;
         self.fills_store |= self.ops.len() > before;
         Ok(if publish.retain && outcome == Outcome::NoSubscribers { ReasonCode::Success } else { outcome.reason() })
+    }
+
+    /// Whether the message may become its topic's retained one: replacing and removing is always possible.
+    fn has_room_retained(&self, publish: &PublishRef<'_>, topic: &str) -> bool {
+        let broker = &self.broker;
+        if publish.payload.is_empty() || !broker.pressure.retained_full(&broker.limits.load()) {
+            return true;
+        }
+        broker.store.lock(broker.store.shard_of(topic)).has_retained(topic)
     }
 
     /// A new QoS 2 message was accepted or refused: PUBREC, when it and its packet identifier are durable.
@@ -219,9 +252,9 @@ impl Connection {
             return Ok(());
         }
         let in_this_read = self.acks.len();
-        if self.inbound.held() + in_this_read < usize::from(self.broker.limits.receive_maximum) {
+        if self.inbound.held() + in_this_read < usize::from(self.limits.receive_maximum) {
             // Most reads bring less than the quota: what earlier ones left behind need not be counted.
-            if self.broker.limits.receive_maximum > 256 {
+            if self.limits.receive_maximum > 256 {
                 return Ok(());
             }
         }
@@ -321,7 +354,7 @@ impl Connection {
             if self.connect_expiry == 0 && expiry > 0 {
                 return protocol("session expiry interval above 0 after 0 at CONNECT");
             }
-            self.expiry = expiry.min(self.broker.limits.max_expiry);
+            self.expiry = expiry.min(self.limits.max_expiry);
         }
         if disconnect.reason == ReasonCode::DisconnectWithWill { End::WithWill } else { disconnected(disconnect) }
     }

@@ -3,18 +3,20 @@
 //! Whoever has something for the client locks the state, appends to the outbox and touches the peer; the thread whose
 //! turn it is writes (see [`super::turn`]). The connection's own task reads, and writes when the socket was full.
 
-use super::attach::Door;
 use super::feed::Feeder;
+use super::listener::Door;
 use super::outbox::Outbox;
 use super::sending::State;
+use super::subscriber::Subscriber;
 use super::turn::{self, Inbox};
-use crate::env::net::TcpStream;
+use crate::auth::Identity;
+use crate::transport::{Socket, TlsInfo};
 use nightjar_base::{ClientId, Position, Wall};
 use nightjar_mqtt::{ReasonCode, Version};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
@@ -35,10 +37,11 @@ pub(crate) struct Peer {
     pub(crate) client_id: ClientId,
     pub(crate) version: Version,
     pub(crate) about: About,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Socket,
     /// The thread that the connection lives on.
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) feeder: Arc<Feeder>,
+    pub(crate) subscriber: Weak<Subscriber>,
     state: Mutex<State>,
     signals: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -49,10 +52,10 @@ pub(crate) struct Peer {
 /// What is known of a connection besides its session: how it came in, and who is at the other end.
 pub(crate) struct About {
     pub(crate) door: Door,
-    /// Who authenticated, if anybody did.
-    pub(crate) user: Option<Arc<str>>,
-    /// How.
-    pub(crate) method: &'static str,
+    /// What TLS found out.
+    pub(crate) tls: Option<Box<TlsInfo>>,
+    /// Who authenticated, and how.
+    pub(crate) identity: Arc<Identity>,
     /// The keep alive in force, in seconds.
     pub(crate) keep_alive: u16,
     pub(crate) clean_start: bool,
@@ -76,6 +79,10 @@ pub(crate) enum Close {
     TooSmall,
     /// What is due to the client cannot be read from the store.
     StoreFailed,
+    /// Its credentials do not stand any more.
+    Revoked,
+    /// Its credentials have expired.
+    Expired,
 }
 
 impl Close {
@@ -87,6 +94,8 @@ impl Close {
             Self::QueueFull | Self::TooSlow => ReasonCode::QuotaExceeded,
             Self::TooSmall => ReasonCode::PacketTooLarge,
             Self::StoreFailed => ReasonCode::UnspecifiedError,
+            Self::Revoked => ReasonCode::NotAuthorized,
+            Self::Expired => ReasonCode::MaximumConnectTime,
         }
     }
 }
@@ -98,9 +107,10 @@ impl Peer {
         client_id: ClientId,
         version: Version,
         about: About,
-        stream: TcpStream,
+        stream: Socket,
         inbox: Arc<Inbox>,
         feeder: Arc<Feeder>,
+        subscriber: &Arc<Subscriber>,
         state: State,
     ) -> Self {
         Self {
@@ -111,6 +121,7 @@ impl Peer {
             stream,
             inbox,
             feeder,
+            subscriber: Arc::downgrade(subscriber),
             state: Mutex::new(state),
             signals: AtomicU8::new(0),
             waker: Mutex::new(None),
@@ -199,7 +210,8 @@ impl Peer {
             return;
         }
         for _ in 0..WRITES_A_FLUSH {
-            if state.outbox.is_empty() {
+            // What a layer took and could not write yet goes first, if it is all that waits.
+            if state.outbox.is_empty() && !self.stream.holds_back() {
                 break;
             }
             let mut batch = std::mem::take(&mut state.outbox);
@@ -248,12 +260,12 @@ impl Peer {
             super::stats::add(|s| &s.bytes_sent, count as u64);
             batch.advance(count);
         }
-        Ok(())
+        self.stream.try_flush()
     }
 
     /// Reads what has come into `buffer`; `Ok(0)` is the end of the stream.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        crate::env::net::receive(&self.stream, buffer)
+        self.stream.try_read(buffer)
     }
 
     /// The connection is over and its task has done all that follows from it.
@@ -265,7 +277,7 @@ impl Peer {
     /// Closes the socket now, even if somebody else still holds the peer.
     pub(crate) fn shut(self: &Arc<Self>) {
         if Arc::strong_count(self) > 1 {
-            crate::env::net::shutdown(&self.stream);
+            self.stream.shutdown();
         }
     }
 

@@ -4,6 +4,7 @@
 //! op per shard, naming all its matched sessions) and *retained* (one `Retain` op). The ops are the caller's to submit,
 //! together with what else must become durable with them.
 
+use super::access::{self, MayPublish};
 use super::peer::Peer;
 use super::sending::{Copy, Readiness};
 use super::source::Source;
@@ -11,6 +12,7 @@ use super::subscriber::Subscriber;
 use super::{Broker, stats};
 use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, ReasonCode};
+use nightjar_policy::Policy;
 use nightjar_router::{GroupPlan, Plan, Receiver};
 use nightjar_shard::{Op, Overflow, Target};
 use std::collections::HashMap;
@@ -29,6 +31,12 @@ pub(crate) struct Route {
     plan: Plan<Arc<Subscriber>>,
     /// Clients may not publish here.
     pub(crate) reserved: bool,
+    /// What the publisher that it was drawn for may do here.
+    pub(crate) may_publish: MayPublish,
+    overflow: Overflow,
+    queue_qos0: bool,
+    /// Whether no queue may take another message.
+    queues_bounded: bool,
 }
 
 /// The routes of the topics that one publisher uses, valid as long as no subscription changes.
@@ -42,13 +50,15 @@ pub(crate) struct RouteCache {
 }
 
 impl RouteCache {
-    /// Forgets everything if a subscription has changed since `epoch` was last seen.
+    /// Forgets everything if a subscription has changed since `epoch` was last seen; whether one has.
     #[inline]
-    pub(crate) fn see_epoch(&mut self, epoch: u64) {
-        if self.epoch != epoch {
+    pub(crate) fn see_epoch(&mut self, epoch: u64) -> bool {
+        let changed = self.epoch != epoch;
+        if changed {
             self.epoch = epoch;
             self.clear();
         }
+        changed
     }
 
     /// Whether no subscription has changed since the epoch was last seen.
@@ -110,8 +120,20 @@ impl Outcome {
 impl Broker {
     /// The route of `topic` for what `publisher` (a subscriber's id, or 0) publishes.
     pub(crate) fn route(&self, topic: &str, publisher: u64) -> Route {
-        let plan = self.router.read().plan(topic, publisher);
-        Route { topic: topic.into(), plan, reserved: topic == "$SYS" || topic.starts_with("$SYS/") }
+        let mut plan = self.router.read().plan(topic, publisher);
+        if !matches!(self.access.load().policy, Policy::Open) {
+            keep_permitted(&mut plan, topic);
+        }
+        let limits = self.limits.load();
+        Route {
+            topic: topic.into(),
+            plan,
+            reserved: topic == "$SYS" || topic.starts_with("$SYS/"),
+            may_publish: MayPublish::ALL,
+            overflow: limits.overflow,
+            queue_qos0: limits.queue_qos0,
+            queues_bounded: limits.bounds_queues(),
+        }
     }
 
     /// Routes one message: delivers what goes live, and appends to `ops` what must be durable.
@@ -125,11 +147,17 @@ impl Broker {
         if route.plan.is_empty() {
             return Outcome::NoSubscribers;
         }
-        if self.limits.overflow == Overflow::Refuse && source.qos > QoS::AtMostOnce && self.any_full(&route.plan) {
-            stats::add(|s| &s.dropped_queue_full, 1);
-            return Outcome::Refused;
+        if source.qos > QoS::AtMostOnce {
+            if route.overflow == Overflow::Refuse && self.any_full(&route.plan) {
+                stats::add(|s| &s.dropped_queue_full, 1);
+                return Outcome::Refused;
+            }
+            if route.queues_bounded && self.pressure.queues_full(&self.limits.load()) && any_queues(&route.plan) {
+                stats::add(|s| &s.refused_quota, 1);
+                return Outcome::Refused;
+            }
         }
-        let mut durable = Durable::default();
+        let mut durable = Durable { queue_qos0: route.queue_qos0, ..Durable::default() };
         let many = route.plan.receivers.len() + route.plan.groups.len() > 1;
         for receiver in &route.plan.receivers {
             self.deliver_to(source, receiver, None, many, &mut durable);
@@ -164,7 +192,7 @@ impl Broker {
         let peer = subscriber.peer();
         let Some(peer) = &*peer else {
             // [MQTT-3.1.2-5]: keeping QoS 0 for an absent session is the server's choice.
-            if let (Some(session), true) = (subscriber.session, self.limits.queue_qos0) {
+            if let (Some(session), true) = (subscriber.session, durable.queue_qos0) {
                 durable.add(session, qos, retain, identifiers, share);
                 return true;
             }
@@ -237,7 +265,8 @@ impl Broker {
         ops: &mut Vec<(ShardId, Op)>,
         now: Wall,
     ) -> bool {
-        let plan = self.router.read().plan(message.topic(), 0);
+        let mut plan = self.router.read().plan(message.topic(), 0);
+        keep_permitted(&mut plan, message.topic());
         let Some(group) = plan.groups.iter().find(|group| &*group.share == share) else { return false };
         let others: Arc<[_]> = group.members.iter().filter(|member| member.id != leaver).cloned().collect();
         if others.is_empty() {
@@ -282,6 +311,24 @@ impl Broker {
     }
 }
 
+/// Whether anybody would keep the message.
+fn any_queues(plan: &Plan<Arc<Subscriber>>) -> bool {
+    let keeps = |receiver: &Receiver<Arc<Subscriber>>| receiver.handle.session.is_some();
+    plan.receivers.iter().any(keeps) || plan.groups.iter().any(|group| group.members.iter().any(keeps))
+}
+
+/// Takes those out who may not be sent what is published on `topic`.
+fn keep_permitted(plan: &mut Plan<Arc<Subscriber>>, topic: &str) {
+    let permitted = |receiver: &Receiver<Arc<Subscriber>>| access::may_receive(&receiver.handle, topic);
+    plan.receivers.retain(permitted);
+    for group in &mut plan.groups {
+        if !group.members.iter().all(permitted) {
+            group.members = group.members.iter().filter(|member| permitted(member)).cloned().collect();
+        }
+    }
+    plan.groups.retain(|group| !group.members.is_empty());
+}
+
 /// Appends one copy to a connected client's outbox or queue.
 fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bool) -> bool {
     let mut state = peer.lock();
@@ -300,6 +347,8 @@ fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bo
 /// The durable deliveries of one message, by shard.
 #[derive(Default)]
 struct Durable {
+    /// Whether QoS 0 is kept for those who are away.
+    queue_qos0: bool,
     shards: Vec<(ShardId, Vec<Target>)>,
 }
 

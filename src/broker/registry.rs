@@ -5,7 +5,8 @@
 //! turn: whoever has it waits until the old connection is gone.
 
 use super::peer::Peer;
-use nightjar_base::ClientId;
+use nightjar_base::{ClientId, Tick};
+use nightjar_policy::Bucket;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ struct Slot {
     /// One permit: the turn.
     turn: Semaphore,
     current: Mutex<Option<Arc<Peer>>>,
+    /// Made at the first takeover.
+    takeovers: Mutex<Option<Box<Bucket>>>,
 }
 
 /// The exclusive right to change a client's session from outside its connection.
@@ -39,7 +42,7 @@ pub(crate) struct Claim<'a> {
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { turn: Semaphore::new(1), current: Mutex::default() }
+        Self { turn: Semaphore::new(1), current: Mutex::default(), takeovers: Mutex::default() }
     }
 }
 
@@ -111,6 +114,14 @@ impl Claim<'_> {
     /// The client's connection.
     pub(crate) fn current(&self) -> Option<Arc<Peer>> {
         self.slot.current.lock().clone()
+    }
+
+    /// Whether the connection may be taken over once more, at so many times a minute.
+    pub(crate) fn may_take_over(&self, a_minute: u64, now: Tick) -> bool {
+        let mut takeovers = self.slot.takeovers.lock();
+        // The bucket counts sixtieths, since its rate is by the second.
+        let bucket = takeovers.get_or_insert_with(|| Box::new(Bucket::new(a_minute, a_minute * 60)));
+        bucket.try_take(60, now)
     }
 
     /// Makes `peer` the client's connection. The one before must be gone.

@@ -162,7 +162,7 @@ impl Replay {
             let qos = message.qos.min(self.options.qos);
             // What came at QoS 0 while the session was away was not queued.
             let queued = qos > QoS::AtMostOnce && self.asked.is_some_and(|asked| *at > asked);
-            if *since > ceiling || queued || message.is_expired(now) {
+            if *since > ceiling || queued || message.is_expired(now) || !state.may_receive(message.topic()) {
                 continue;
             }
             if self.durable && qos > QoS::AtMostOnce {
@@ -199,6 +199,9 @@ impl Replay {
     fn send_sys(&self, broker: &Broker, peer: &Arc<Peer>, now: Wall) {
         let mut state = peer.lock();
         for message in broker.sys.matching(&self.filter) {
+            if !state.may_receive(message.topic()) {
+                continue;
+            }
             self.send(&mut state, &message, QoS::AtMostOnce, now);
         }
         if !state.outbox.is_empty() {

@@ -11,6 +11,7 @@ use nightjar_mqtt::{
     Delivery, Message, PacketType, PublishParts, QoS, ReasonCode, Version, encode_ack, encode_publish,
     encode_publish_head, publish_size,
 };
+use nightjar_policy::Rights;
 use nightjar_session::{Aliases, Offer, Outbound};
 use nightjar_shard::Entry;
 use std::collections::VecDeque;
@@ -37,6 +38,8 @@ pub(crate) struct State {
     /// Most clients allow none.
     aliases: Option<Box<Aliases>>,
     limits: SendLimits,
+    /// What the client may be sent, where that is not everything.
+    rights: Option<Box<Rights>>,
     pending: VecDeque<(Position, Pending)>,
     pending_pubacks: usize,
     /// The persistent session that feeds this connection; a transient one has `waiting` instead.
@@ -136,6 +139,7 @@ impl State {
             out,
             aliases: aliases.map(Box::new),
             limits,
+            rights: None,
             pending: VecDeque::new(),
             pending_pubacks: 0,
             session,
@@ -146,6 +150,20 @@ impl State {
             stepping: None,
             shared: None,
         }
+    }
+
+    /// What the client may be sent from now on.
+    pub(crate) fn set_rights(&mut self, rights: &Rights) {
+        self.rights = (!rights.is_open()).then(|| Box::new(rights.clone()));
+    }
+
+    /// Whether the client may have what was published on `topic`: asked again for what has waited since.
+    pub(crate) fn may_receive(&self, topic: &str) -> bool {
+        let may = self.rights.as_ref().is_none_or(|rights| rights.receive(topic));
+        if !may {
+            stats::add(|s| &s.dropped_denied, 1);
+        }
+        may
     }
 
     /// Whether another QoS 1 or 2 message may be sent now.
@@ -251,6 +269,9 @@ impl State {
                 stats::add(|s| &s.dropped_expired, 1);
                 continue;
             }
+            if !self.may_receive(waiting.message.topic()) {
+                continue;
+            }
             let source = Source::of_message(&waiting.message, now);
             let copy = Copy {
                 qos: waiting.qos,
@@ -296,8 +317,9 @@ impl State {
             if expired {
                 stats::add(|s| &s.dropped_expired, 1);
             }
+            let denied = entry.sequence >= self.out.sent() && !self.may_receive(entry.message.topic());
             let source = Source::of_message(&entry.message, now);
-            if expired || !self.fits(&source.parts(), &copy) {
+            if expired || denied || !self.fits(&source.parts(), &copy) {
                 self.out.skip_to(entry.sequence + 1);
                 return Fed::Done;
             }

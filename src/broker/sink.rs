@@ -111,6 +111,7 @@ impl Sink for JournalSink {
 
     fn applied(&mut self, _position: Position) {
         self.last = None;
+        self.broker.count_stored();
         if !self.done.is_empty() {
             self.broker.store.submit(&mut self.done, None);
         }

@@ -50,6 +50,32 @@ counters! {
     dropped_too_large,
     /// Messages dropped: expired before they could be sent.
     dropped_expired,
+    /// Messages dropped: the receiver may not have them.
+    dropped_denied,
+    /// PUBLISH packets that their publishers had no right to.
+    denied_publish,
+    /// Filters in SUBSCRIBE packets that were refused for want of a right.
+    denied_subscribe,
+    /// CONNECT packets refused: credentials.
+    refused_credentials,
+    /// CONNECT packets refused: the session belongs to another user.
+    refused_owner,
+    /// CONNECT packets refused: too many connections of the user.
+    refused_user,
+    /// CONNECT packets refused: taken over too often.
+    refused_takeover,
+    /// CONNECT packets refused: anything else that the settings do not allow.
+    refused_connect,
+    /// Connections closed as they came: too many, or too many at once, of a listener or without CONNECT.
+    refused_connections,
+    /// Connections closed as they came: too many, or too many at once, of an address.
+    refused_address,
+    /// Messages refused: a limit of retained or queued messages, of memory or of the disk.
+    refused_quota,
+    /// Filters refused: too many subscriptions.
+    refused_subscriptions,
+    /// Times that a client was not read because it published too much.
+    throttled,
     /// Connections accepted at a listener.
     sockets_opened,
     /// CONNECT packets accepted.

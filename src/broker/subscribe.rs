@@ -6,6 +6,7 @@
 use super::connection::{Ack, Connection, End};
 use super::replay::Replay;
 use super::sending::Pending;
+use super::stats;
 use nightjar_mqtt::property::AckProperties;
 use nightjar_mqtt::{
     Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe, encode, topic,
@@ -54,18 +55,26 @@ impl Connection {
         if parsed.share.is_some() && options.no_local {
             return Err(End::Violation(ReasonCode::ProtocolError, "No Local on a shared subscription [MQTT-3.8.3-4]"));
         }
-        let limits = &self.broker.limits;
+        let limits = &self.limits;
         if filter.len() > limits.max_topic_length || topic::levels(parsed.filter).count() > limits.max_topic_levels {
             return Ok(Err(ReasonCode::TopicFilterInvalid));
         }
-        options.qos = options.qos.min(limits.max_qos);
+        let rights = self.subscriber.rights();
+        match rights.subscribe(parsed.filter, parsed.share.is_some(), options.qos.min(limits.max_qos)) {
+            Some(qos) => options.qos = qos,
+            None => {
+                stats::add(|s| &s.denied_subscribe, 1);
+                return Ok(Err(ReasonCode::NotAuthorized));
+            }
+        }
         Ok(Ok(options))
     }
 
     /// Routes to one filter.
     fn grant(&mut self, filter: &str, options: SubscriptionOptions) -> Result<Granted, ReasonCode> {
         let known = self.filters.get_key_value(filter).map(|(filter, _)| Arc::clone(filter));
-        if known.is_none() && self.filters.len() >= self.broker.limits.max_subscriptions {
+        if known.is_none() && self.has_no_room() {
+            stats::add(|s| &s.refused_subscriptions, 1);
             return Err(ReasonCode::QuotaExceeded);
         }
         // A shared subscription never gets retained messages (v5 section 4.8.2).
@@ -79,6 +88,14 @@ impl Connection {
         self.broker.add_route(&self.subscriber, &filter, options);
         self.filters.insert(Arc::clone(&filter), options);
         Ok(Granted { filter, options, replay })
+    }
+
+    /// Whether one more subscription would be too many.
+    fn has_no_room(&self) -> bool {
+        let total = self.broker.limits.load().max_subscriptions_total;
+        self.filters.len() >= self.limits.max_subscriptions
+            || (total != usize::MAX && self.broker.router.read().len() >= total)
+            || self.broker.pressure.memory()
     }
 
     /// Records what was granted, and lines up the retained messages.

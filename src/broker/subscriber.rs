@@ -2,6 +2,7 @@
 
 use super::peer::Peer;
 use nightjar_base::{ClientId, SessionId, ShardId};
+use nightjar_policy::Rights;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +15,44 @@ pub(crate) struct Subscriber {
     pub(crate) client_id: ClientId,
     /// Where the queue is, if the session is persistent.
     pub(crate) session: Option<(ShardId, SessionId)>,
+    /// What its owner may do.
+    rights: Mutex<Rights>,
+    /// Whose session it is, if anybody's.
+    user: Mutex<Option<Arc<str>>>,
     peer: Mutex<Option<Arc<Peer>>>,
     sent: AtomicU64,
 }
 
 impl Subscriber {
-    pub(crate) fn new(id: u64, client_id: ClientId, session: Option<(ShardId, SessionId)>) -> Self {
-        Self { id, client_id, session, peer: Mutex::new(None), sent: AtomicU64::new(0) }
+    pub(crate) fn new(
+        id: u64,
+        client_id: ClientId,
+        session: Option<(ShardId, SessionId)>,
+        user: Option<Arc<str>>,
+        rights: Rights,
+    ) -> Self {
+        let (rights, user) = (Mutex::new(rights), Mutex::new(user));
+        Self { id, client_id, session, rights, user, peer: Mutex::new(None), sent: AtomicU64::new(0) }
+    }
+
+    /// What its owner may do.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights.lock().clone()
+    }
+
+    pub(crate) fn set_rights(&self, rights: Rights) {
+        *self.rights.lock() = rights;
+    }
+
+    /// Whose session it is, if anybody's.
+    pub(crate) fn user(&self) -> Option<Arc<str>> {
+        self.user.lock().clone()
+    }
+
+    /// Another connection takes the session.
+    pub(crate) fn belongs_to(&self, user: Option<Arc<str>>, rights: Rights) {
+        *self.user.lock() = user;
+        self.set_rights(rights);
     }
 
     /// The connection, if there is one. Held only while something is appended to its outbox.

@@ -11,6 +11,8 @@ mod store;
 pub use outcome::Failure;
 
 use crate::config::{Config, Sources};
+use crate::env::clock::Clock;
+use crate::node;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -144,6 +146,8 @@ pub fn main() -> ExitCode {
 
 fn check_config(sources: &Sources, effective: bool) -> Result<(), Failure> {
     let loaded = Config::load(sources)?;
+    // Files that it names are opened, certificates and all; nothing is started.
+    node::parts(&loaded, &Clock::machine(), None)?;
     if effective {
         return print(&loaded.effective());
     }

@@ -57,6 +57,7 @@ impl From<node::Error> for Failure {
     fn from(error: node::Error) -> Self {
         match error {
             node::Error::Store(error) => error.into(),
+            node::Error::Mistakes(mistakes) => mistakes.into(),
             error => Self::Other(error.into()),
         }
     }

@@ -11,7 +11,7 @@ pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
     let loaded = Config::load(sources)?;
     let _log = telemetry::setup(&loaded.config.log).map_err(|error| Failure::Other(error.into()))?;
     announce(sources, &loaded.config);
-    Ok(node::run(&loaded.config)?)
+    Ok(node::run(sources, loaded)?)
 }
 
 /// What is about to run, so that nobody has to guess whether the file was read or whom a listener lets in.
@@ -26,6 +26,10 @@ fn announce(sources: &Sources, config: &Config) {
         warn!(durability = %config.store.durability, "acknowledged messages can be lost by a power cut, as configured");
     }
     for listener in &config.listeners {
-        info!(name = %listener.name, address = %listener.address, transport = "tcp", anonymous = listener.anonymous, "listener");
+        let protocols = listener.protocols.join("+");
+        info!(
+            name = %listener.name, address = %listener.address, protocols, tls = listener.is_tls(),
+            anonymous = listener.anonymous, "listener"
+        );
     }
 }

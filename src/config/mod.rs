@@ -165,10 +165,10 @@ impl Config {
         }
         // One record of the journal holds what all shards make durable at once, and its length has four bytes.
         let record = u64::from(self.store.shards) * u64::from(self.mqtt.max_packet_size);
-        if record > 4_000_000_000 {
+        if record > u64::from(u32::MAX) {
             reader.mistake(
                 "mqtt.max_packet_size",
-                format!("times store.shards it comes to {record} bytes, expected at most 4 GB: lower one of them"),
+                format!("times store.shards it comes to {record} bytes, expected less than 4 GiB: lower one of them"),
             );
         }
         if self.limits.outbox_high > self.limits.outbox_max {

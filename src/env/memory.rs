@@ -11,11 +11,26 @@ pub fn resident() -> (u64, u64) {
     (kib("VmRSS:") * 1024, kib("VmHWM:") * 1024)
 }
 
+/// The memory that this process may use at most: what the machine has, or the container that it runs in.
+#[must_use]
+pub fn available() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    });
+    let number = |path: &str| read(path).and_then(|text| text.trim().parse::<u64>().ok());
+    // Version 2 of control groups, then version 1; a container sees its own at the root.
+    let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    machine.unwrap_or(u64::MAX).min(group.unwrap_or(u64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn a_process_holds_something() {
         let (now, most) = super::resident();
         assert!(now > 0 && most >= now);
+        assert!(super::available() > now);
     }
 }

@@ -1,26 +1,48 @@
 //! The node: builds every part from the configuration, starts and stops them in order. The only place that knows all.
 //!
-//! Start: store recovered -> sessions and routes taken up -> threads -> leftovers of the last run detached -> listeners.
-//! Stop: clients told -> their connections over -> store checkpointed and synced.
+//! Start: files read -> store recovered -> sessions and routes taken up -> threads -> leftovers of the last run detached
+//! -> listeners. Stop: clients told -> their connections over -> store checkpointed and synced. Reload: the new
+//! configuration read and understood whole, new sockets bound, and only then everything put in force.
+//!
+//! | file | its story |
+//! | --- | --- |
+//! | `parts` | from a configuration to what it describes |
+//! | `doors` | listeners, opened, changed and closed |
+//! | `reload` | a new configuration for a node that runs |
 
-use crate::broker::{Alone, Broker, Limits, ListenerSettings};
-use crate::config::{self, Config};
+mod doors;
+mod parts;
+mod reload;
+
+pub use parts::parts;
+pub use reload::ReloadError;
+
+use crate::broker::{Alone, Broker};
+use crate::config::{self, Config, Loaded, Mistakes, Sources};
 use crate::env::clock::Clock;
-use crate::env::net::{TcpListener, ensure_free};
+use crate::env::signal::Signal;
 use crate::env::{signal, task};
 use crate::store::{Durability, Store, StoreConfig, StoreError};
-use std::net::SocketAddr;
+use doors::{COMMANDS, Doors, Open};
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::watch;
+
+/// How often certificates are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(10);
 
 /// Why a node does not run.
 #[derive(Debug, Error)]
 pub enum Error {
+    /// A file that the configuration names cannot be used.
+    #[error(transparent)]
+    Mistakes(#[from] Mistakes),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -30,7 +52,7 @@ pub enum Error {
         /// The listener's name.
         name: Arc<str>,
         /// Its address.
-        address: SocketAddr,
+        address: config::ListenAddress,
         /// What the system says.
         source: std::io::Error,
     },
@@ -39,16 +61,16 @@ pub enum Error {
     System(#[from] std::io::Error),
 }
 
-/// Runs a node until SIGTERM or SIGINT, then stops it cleanly.
+/// Runs a node until SIGTERM or SIGINT, then stops it cleanly. SIGHUP reloads what `sources` name.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(config: &Config) -> Result<(), Error> {
-    let node = Node::start(config)?;
+pub fn run(sources: &Sources, loaded: Loaded) -> Result<(), Error> {
+    let patience = loaded.config.node.shutdown_timeout;
+    let node = Node::start(sources, loaded)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let signal = runtime.block_on(signal::stop())?;
-    tracing::info!(signal, "stopping");
-    node.stop(config.node.shutdown_timeout);
+    runtime.block_on(node.attend())?;
+    node.stop(patience);
     tracing::info!("stopped");
     Ok(())
 }
@@ -57,42 +79,82 @@ pub fn run(config: &Config) -> Result<(), Error> {
 struct Node {
     broker: Arc<Broker>,
     store: Store,
+    inside: Arc<Inside>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
     feeder: JoinHandle<()>,
 }
 
+/// What a reload changes, and what it needs to do so.
+struct Inside {
+    broker: Arc<Broker>,
+    clock: Clock,
+    sources: Sources,
+    state: Mutex<State>,
+}
+
+struct State {
+    loaded: Loaded,
+    doors: Doors,
+}
+
 impl Node {
-    fn start(config: &Config) -> Result<Self, Error> {
+    fn start(sources: &Sources, loaded: Loaded) -> Result<Self, Error> {
         let clock = Clock::machine();
+        let config = &loaded.config;
+        let parts = parts(&loaded, &clock, None)?;
         let opened = Store::open(store_config(config))?;
-        for listener in &config.listeners {
-            // Loop threads share each address, which would let a second process share it too.
-            ensure_free(ip(&listener.address)).map_err(|source| listen_error(listener, source))?;
-        }
-        let broker = Broker::new(opened.store().clone(), clock, Limits::new(config), Arc::new(Alone), Arc::new(Alone));
+        let routes = Arc::new(Alone);
+        let broker =
+            Broker::new(opened.store().clone(), clock.clone(), parts.limits, parts.access, routes, Arc::new(Alone));
+        let workers = config.node.worker_count();
+        let (commands, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| channel(COMMANDS)).unzip();
+        let mut doors = Doors::new(commands);
+        // Bound before anything runs: an address that is taken is found before a thread is started.
+        let change = doors.prepare(parts.listeners, config.limits.backlog, |name| unix_mode(config, name))?;
         let store = opened.start(broker.sink())?;
         Builder::new_current_thread().enable_all().build()?.block_on(broker.detach_all());
         let feeder = {
             let broker = Arc::clone(&broker);
             task::thread("feeder", move || broker.run_feeder())?
         };
-        let listeners: Vec<_> = config.listeners.iter().map(|of| listener_settings(of, config)).collect();
         let (stop, stopped) = watch::channel(false);
-        let (ready, started) = sync_channel(config.node.worker_count());
+        let (ready, started) = sync_channel(workers);
         let mut threads = Vec::new();
-        for number in 0..config.node.worker_count() {
-            let (broker, listeners) = (Arc::clone(&broker), listeners.clone());
-            let (ready, stopped) = (ready.clone(), stopped.clone());
+        for (number, inbox) in inboxes.into_iter().enumerate() {
+            let (broker, ready, stopped) = (Arc::clone(&broker), ready.clone(), stopped.clone());
             let sys_interval = config.sys.interval;
-            let body = move || run_loop(&broker, number == 0, sys_interval, listeners, &ready, stopped);
+            let body = move || run_loop(&broker, number == 0, sys_interval, inbox, &ready, stopped);
             threads.push(task::thread(&format!("loop-{number}"), body)?);
         }
-        wait_until_listening(&started, threads.len())?;
-        for listener in &listeners {
-            tracing::info!(name = %listener.name, address = %listener.address, "listening");
+        for _ in 0..workers {
+            started.recv().map_err(|_| std::io::Error::other("a loop thread ended before it ran"))??;
         }
-        Ok(Self { broker, store, stop, threads, feeder })
+        doors.apply(change);
+        let state = Mutex::new(State { loaded, doors });
+        let inside = Arc::new(Inside { broker: Arc::clone(&broker), clock, sources: sources.clone(), state });
+        Ok(Self { broker, store, inside, stop, threads, feeder })
+    }
+
+    /// Sees to signals and certificates until the node is to stop.
+    async fn attend(&self) -> Result<(), Error> {
+        let mut signals = signal::Signals::new()?;
+        let mut certificates = task::interval(CERTIFICATES);
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Stop(name) => {
+                        tracing::info!(signal = name, "stopping");
+                        return Ok(());
+                    }
+                    Signal::Reload => {
+                        // What came of it is in the log.
+                        let _ = self.inside.reload();
+                    }
+                },
+                _ = certificates.tick() => self.inside.look_at_certificates(),
+            }
+        }
     }
 
     fn stop(self, patience: Duration) {
@@ -108,6 +170,7 @@ impl Node {
         }
         self.broker.stop_feeder();
         let _ = self.feeder.join();
+        self.inside.state.lock().doors.clean();
         self.store.stop();
     }
 }
@@ -117,22 +180,26 @@ fn run_loop(
     broker: &Arc<Broker>,
     first: bool,
     sys_interval: Option<Duration>,
-    listeners: Vec<ListenerSettings>,
+    mut inbox: Receiver<Open>,
     ready: &SyncSender<Result<(), Error>>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let serve = |runtime: Runtime| {
+    let mut serve = |runtime: Runtime| {
         runtime.block_on(async {
             let thread = broker.start_thread(first, sys_interval);
-            match bind_all(listeners) {
-                Ok(sockets) => {
-                    for (socket, listener) in sockets {
-                        thread.accept(socket, listener);
+            let _ = ready.send(Ok(()));
+            let open = async {
+                while let Some(Open { socket, listener }) = inbox.recv().await {
+                    match socket.start() {
+                        Ok(acceptor) => thread.accept(acceptor, listener),
+                        Err(error) => tracing::error!(%error, name = %listener.name, "a thread cannot accept"),
                     }
-                    let _ = ready.send(Ok(()));
-                    let _ = stopped.wait_for(|stopped| *stopped).await;
                 }
-                Err(error) => drop(ready.send(Err(error))),
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = open => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
             }
         });
         // Connections that would not end in time end here.
@@ -144,41 +211,8 @@ fn run_loop(
     }
 }
 
-fn bind_all(listeners: Vec<ListenerSettings>) -> Result<Vec<(TcpListener, ListenerSettings)>, Error> {
-    let bind = |listener: ListenerSettings| match Broker::bind(&listener) {
-        Ok(socket) => Ok((socket, listener)),
-        Err(source) => Err(Error::Listen { name: listener.name, address: listener.address, source }),
-    };
-    listeners.into_iter().map(bind).collect()
-}
-
-fn wait_until_listening(started: &Receiver<Result<(), Error>>, threads: usize) -> Result<(), Error> {
-    for _ in 0..threads {
-        started.recv().map_err(|_| std::io::Error::other("a loop thread ended before it listened"))??;
-    }
-    Ok(())
-}
-
-fn listen_error(listener: &config::Listener, source: std::io::Error) -> Error {
-    Error::Listen { name: listener.name.as_str().into(), address: ip(&listener.address), source }
-}
-
-fn ip(address: &config::ListenAddress) -> SocketAddr {
-    match address {
-        config::ListenAddress::Ip(address) => *address,
-        config::ListenAddress::Unix(_) => ([127, 0, 0, 1], 0).into(),
-    }
-}
-
-fn listener_settings(listener: &config::Listener, config: &Config) -> ListenerSettings {
-    ListenerSettings {
-        name: listener.name.as_str().into(),
-        address: ip(&listener.address),
-        max_connections: listener.max_connections,
-        strict: listener.strict,
-        backlog: config.limits.backlog,
-        connections: Arc::default(),
-    }
+fn unix_mode(config: &Config, listener: &str) -> u32 {
+    config.listeners.iter().find(|of| of.name == listener).map_or(0o660, |of| of.unix_mode)
 }
 
 fn store_config(config: &Config) -> StoreConfig {

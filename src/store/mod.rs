@@ -193,6 +193,12 @@ impl Store {
             || !self.core.health.is_writable()
     }
 
+    /// Free bytes of the disk that the folder is on; `None` where there is none, or the system does not tell.
+    #[must_use]
+    pub fn free_space(&self) -> Option<u64> {
+        self.core.files.free_space().ok()
+    }
+
     /// Whether acknowledgements can be given.
     #[must_use]
     pub fn health(&self) -> Health {

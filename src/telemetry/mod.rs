@@ -12,8 +12,13 @@ pub use repeats::Repeats;
 pub use writer::flush;
 
 use crate::config::{Format, Level, Log};
+use parking_lot::Mutex;
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 /// Keeps the log going; what is still on its way is written when this is dropped.
 #[derive(Debug)]
@@ -44,13 +49,37 @@ pub fn setup(log: &Log) -> Result<Guard, Error> {
         Format::Json => |count| format!("{{\"level\":\"WARN\",\"message\":\"log lines lost\",\"count\":{count}}}"),
     };
     let writer = writer::start(Box::new(std::io::stderr()), lost)?;
-    let builder = tracing_subscriber::fmt().with_max_level(filter(log.level)).with_writer(writer).with_target(false);
+    let (level, handle) = reload::Layer::new(filter(log.level));
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
+    let registry = tracing_subscriber::registry().with(level);
     match log.format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        Format::Text => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init(),
+        Format::Json => {
+            let json = layer.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            registry.with(json).try_init()
+        }
     }
     .map_err(|_| Error::Twice)?;
+    LEVEL.set((handle, Mutex::new(log.level))).map_err(|_| Error::Twice)?;
     Ok(Guard(()))
+}
+
+/// The level of the process's log, which can be changed while it runs.
+static LEVEL: OnceLock<(reload::Handle<LevelFilter, Registry>, Mutex<Level>)> = OnceLock::new();
+
+/// How much is logged now; `None` before [`setup`].
+#[must_use]
+pub fn level() -> Option<Level> {
+    LEVEL.get().map(|(_, level)| *level.lock())
+}
+
+/// Logs this much from now on.
+pub fn set_level(new: Level) {
+    if let Some((handle, level)) = LEVEL.get() {
+        *level.lock() = new;
+        // It fails only when the log is gone, and then nobody reads it.
+        let _ = handle.modify(|current| *current = filter(new));
+    }
 }
 
 fn filter(level: Level) -> LevelFilter {

@@ -32,6 +32,15 @@ impl Bound {
         net::bind_unix(path, mode, backlog.into()).map(Self::Unix)
     }
 
+    /// The IP address that it got, if it has one: a port of 0 leaves the choice to the system.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// One more handle of the same socket: for addresses that cannot be shared otherwise.
     ///
     /// # Errors

@@ -250,6 +250,12 @@ impl Shard {
         })
     }
 
+    /// Whether `topic` has a retained message.
+    #[must_use]
+    pub fn has_retained(&self, topic: &str) -> bool {
+        self.retained.index_of(topic).is_some()
+    }
+
     /// How many messages are retained.
     #[must_use]
     pub fn retained_count(&self) -> usize {
