@@ -1,10 +1,11 @@
-//! The command line: `nightjar serve · check-config · version · store`.
+//! The command line: `nightjar serve · check-config · passwd · cert · version · store`.
 //!
 //! Exit codes: 0 a clean end, 1 anything else that went wrong, 2 a mistake in the configuration or the command line,
 //! 3 the store is damaged, 4 another process uses the data folder.
 
 mod cert;
 mod outcome;
+mod passwd;
 mod serve;
 mod store;
 
@@ -47,6 +48,12 @@ Examples:
   nightjar store export --data /var/lib/nightjar > rescued.txt
   nightjar store set-aside --data /var/lib/nightjar";
 
+const PASSWD_EXAMPLES: &str = "\
+Examples:
+  nightjar passwd add /etc/nightjar/passwords ann
+  echo -n 'secret' | nightjar passwd add --stdin --scram /etc/nightjar/passwords bob
+  nightjar passwd check /etc/nightjar/passwords ann";
+
 const CERT_EXAMPLES: &str = "\
 Examples:
   nightjar cert dev ./tls --name broker.example.org
@@ -76,6 +83,9 @@ enum Command {
         #[arg(long)]
         effective: bool,
     },
+    /// Look after the users of a password file
+    #[command(subcommand, after_help = PASSWD_EXAMPLES)]
+    Passwd(passwd::Command),
     /// Make certificates for trying out TLS, and look at others
     #[command(subcommand, after_help = CERT_EXAMPLES)]
     Cert(cert::Command),
@@ -129,6 +139,7 @@ pub fn main() -> ExitCode {
         Command::Serve(settings) => serve::serve(&settings.sources(environment)),
         Command::CheckConfig { settings, effective } => check_config(&settings.sources(environment), effective),
         Command::Version => print(&format!("nightjar {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Passwd(command) => passwd::run(&command),
         Command::Cert(command) => cert::run(&command),
         Command::Store(command) => store::run(&command),
         Command::ConfigDocs { example } => print(&if example { Config::example() } else { Config::manual() }),
