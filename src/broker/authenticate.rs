@@ -48,7 +48,7 @@ impl Broker {
             Ok(authenticated) => Ok(authenticated),
             Err(Failed::Denied(denied)) => {
                 stats::add(|s| &s.refused_credentials, 1);
-                let reason = reason_of(&denied);
+                let reason = reason_of(&denied, connect.version);
                 send_connack(socket, connect.version, client_maximum(connect), &ConnAck::new(false, reason)).await;
                 Err(Refusal::Denied { user: connect.username.clone(), reason: denied.to_string() })
             }
@@ -128,8 +128,10 @@ enum Failed {
     Socket(Refusal),
 }
 
-fn reason_of(denied: &Denied) -> ReasonCode {
+fn reason_of(denied: &Denied, version: Version) -> ReasonCode {
     match denied {
+        // Before v5 the code of that name is for credentials that are malformed (3.1.1 table 3.1).
+        Denied::BadCredentials if version != Version::V5 => ReasonCode::NotAuthorized,
         Denied::BadCredentials => ReasonCode::BadUserNameOrPassword,
         Denied::NoCredentials => ReasonCode::NotAuthorized,
         Denied::Banned { .. } => ReasonCode::Banned,

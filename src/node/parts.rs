@@ -114,6 +114,7 @@ fn settings(listener: &config::Listener, config: &Config, tls: Option<Arc<Tls>>)
             tls,
             proxy_protocol: listener.proxy_protocol,
             trusted: listener.trusted_proxies.clone(),
+            proxied_user: listener.identity != config::Identity::None,
             first_frame: limits.first_packet(),
         },
         methods: listener.authentication.clone(),

@@ -31,6 +31,8 @@ pub struct Options {
     pub proxy_protocol: bool,
     /// Proxies that are believed when they tell an address.
     pub trusted: Vec<IpNet>,
+    /// Whether a certificate's common name that a balancer tells of is the user name.
+    pub proxied_user: bool,
     /// The largest frame before CONNECT was read, in bytes.
     pub first_frame: usize,
 }
@@ -120,7 +122,10 @@ pub async fn accept(fresh: Fresh, options: &Options) -> Result<Arrived, Refused>
             return Err(Refused::Untrusted);
         }
         match proxy::read(&raw).await? {
-            Proxied::Client { address, common_name: name } => (remote, common_name) = (Remote::Ip(address), name),
+            Proxied::Client { address, common_name: name } => {
+                remote = Remote::Ip(address);
+                common_name = name.filter(|_| options.proxied_user);
+            }
             Proxied::Local => local = true,
         }
     }

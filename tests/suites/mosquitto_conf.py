@@ -10,6 +10,7 @@ that ignored it would fail the test for a reason that no one could see.
 """
 import os
 import sys
+import tempfile
 
 # mosquitto's option -> what it becomes. Limits hold for sessions of both kinds, as mosquitto makes no difference.
 SETTINGS = {
@@ -24,7 +25,19 @@ SETTINGS = {
 }
 # What mosquitto announces without being asked to; the suite compares CONNACK with it.
 DEFAULTS = ["mqtt.receive_maximum=20", "mqtt.topic_alias_maximum=10", "mqtt.max_packet_size=unlimited"]
-PER_LISTENER = {"allow_anonymous": "anonymous", "max_connections": "max_connections"}
+# Ours hold for the node, mosquitto's too unless per_listener_settings is on, and these tests then have one listener.
+NODE = {
+    "password_file": ["auth.password_file={}"],
+    "acl_file": ["access.mosquitto_acl={}"],
+}
+LISTENER = {
+    "max_connections": "max_connections",
+    "certfile": "certificate",
+    "keyfile": "key",
+    "cafile": "client_ca",
+    "crlfile": "crl",
+    "require_certificate": "client_certificate_required",
+}
 # Files of its own, kept in the data folder here; what it logs; and what is the only way here.
 NEEDLESS = {
     "persistence", "persistence_file", "persistence_location", "autosave_interval", "autosave_on_changes",
@@ -32,23 +45,47 @@ NEEDLESS = {
 }
 
 
+def chain(conf, certificate, authorities):
+    """mosquitto sends the authorities of cafile along with its certificate; here the chain is one file."""
+    path = os.path.join(tempfile.mkdtemp(), "chain.pem")
+    with open(path, "w", encoding="utf-8") as out:
+        out.write(open(certificate, encoding="utf-8").read() + open(authorities, encoding="utf-8").read())
+    return path
+
+
 def settings(conf):
-    found, listeners = list(DEFAULTS), 0
+    found, listeners, anonymous = list(DEFAULTS), [], None
     for line in open(conf, encoding="utf-8"):
         option, _, value = line.strip().partition(" ")
         value = value.strip()
         if not option or option.startswith("#") or option in NEEDLESS:
             continue
         if option in ("listener", "port"):
-            listeners += 1
-            found.append("listeners.l%d.address=127.0.0.1:%s" % (listeners, value.split()[0]))
-        elif option in PER_LISTENER:
-            found.append("listeners.l%d.%s=%s" % (max(listeners, 1), PER_LISTENER[option], value))
-        elif option in SETTINGS:
-            found += [setting.format(value) for setting in SETTINGS[option]]
+            listeners.append({"address": "127.0.0.1:%s" % value.split()[0]})
+        elif option == "allow_anonymous":
+            anonymous = value
+        elif option in ("use_identity_as_username", "use_subject_as_username"):
+            # The subject as a whole is no user name here: its common name stands for it.
+            listeners[-1]["identity"] = "cn" if value == "true" else "none"
+        elif option in LISTENER:
+            (listeners or [{}])[-1][LISTENER[option]] = value
+        elif option in SETTINGS or option in NODE:
+            found += [setting.format(value) for setting in SETTINGS.get(option) or NODE[option]]
         else:
             print("no counterpart for mosquitto's option '%s'" % option, file=sys.stderr)
             sys.exit(3)
+    for number, listener in enumerate(listeners):
+        if "certificate" in listener and "client_ca" in listener:
+            listener["certificate"] = chain(conf, listener["certificate"], listener["client_ca"])
+        # Without a word of it a certificate is neither asked for nor taken for a name there.
+        if listener.get("client_certificate_required") != "true" and "identity" not in listener:
+            for option in ("client_ca", "crl", "client_certificate_required"):
+                listener.pop(option, None)
+        elif listener.get("client_certificate_required") != "true":
+            listener["client_certificate_required"] = "false"
+        # mosquitto lets nobody in unless told to, except where no listener is configured at all.
+        listener["anonymous"] = anonymous or "false"
+        found += ["listeners.l%d.%s=%s" % (number, option, value) for option, value in listener.items()]
     return found
 
 
