@@ -1,1 +1,3 @@
 //! The admin door: health, metrics, the API and the page, over HTTP.
+
+pub mod page;
