@@ -98,7 +98,8 @@ async function ask() {
     schedule(EVERY);
   } catch (error) {
     if (mine !== turn) return;
-    if (error.status === undefined) throw error;
+    // Not an answer of the broker but a mistake of this page: it is told, and the next round may go better.
+    if (error.status === undefined) console.error(error);
     failures += 1;
     const wait = Math.min(SLOWEST, EVERY * 2 ** (failures - 1));
     say(trouble, `Not up to date: ${error.message}. Trying again every ${Math.round(wait / 1000)} seconds.`);

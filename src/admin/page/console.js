@@ -140,7 +140,7 @@ export function console_(root) {
     h('div', { class: 'columns' },
       panel('Subscribe', subscribing, subscriptions),
       panel('Publish', publishing)),
-    panel('Messages', h('div', { class: 'row pages' }, pause, clear, number), log.element));
+    panel('Messages', h('div', { class: 'row pages start' }, pause, clear, number), log.element));
   showNumber();
   start();
   return {

@@ -38,7 +38,7 @@ export function milliseconds(micros) {
   return (ms < 0.1 ? ms.toFixed(2) : ms < 10 ? ms.toFixed(1) : Math.round(ms)) + ' ms';
 }
 
-/** Seconds as the two largest units that say something. */
+/** Seconds as the two largest units, or as one where the second says little. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return '–';
   const units = [['d', 86400], ['h', 3600], ['min', 60], ['s', 1]];
@@ -49,7 +49,7 @@ export function duration(seconds) {
     rest -= n * size;
     if (n) parts.push(`${n} ${name}`);
     else if (parts.length) break;
-    if (parts.length === 2) break;
+    if (parts.length === 2 || n > 9) break;
   }
   return parts.join(' ') || '0 s';
 }
@@ -84,12 +84,7 @@ const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u206
 
 /** A name that a client chose, with everything in it that would not be seen or would turn the text around made plain. */
 export function visible(text) {
-  return String(text).replace(UNSEEN, (c) => {
-    const code = c.charCodeAt(0);
-    if (code < 0x20) return String.fromCharCode(0x2400 + code);
-    if (code === 0x7f) return '\u2421';
-    return `<U+${code.toString(16).toUpperCase().padStart(4, '0')}>`;
-  });
+  return String(text).replace(UNSEEN, (c) => `<U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}>`);
 }
 
 /** The text of these bytes, or null when they are none. */

@@ -16,7 +16,7 @@ export function verdict(status) {
       mark: 'bad',
       short: 'Not durable',
       text: 'Nothing more is acknowledged: the journal could not be written.',
-      detail: 'Publishers with QoS 1 and 2 keep what they sent and send it again. Mend the disk, then restart the broker. ' + why,
+      detail: `${why ? why + '. ' : ''}Publishers keep what they sent with QoS 1 and 2 and send it again. Mend the disk, then restart the broker.`,
     };
   }
   if (!status.ready) {
@@ -109,12 +109,12 @@ export function overview(root) {
     { title: 'Reason', value: (row) => words(row.reason) },
     { title: 'Now', number: true, value: (row) => ({ text: perSecond(row.rate ?? 0), mark: row.rate ? 'is-warn' : '' }) },
     { title: 'Since start', number: true, value: (row) => count(row.total) },
-  ], { key: (row) => row.reason, empty: 'Nothing has been dropped since the start.' });
+  ], { key: (row) => row.reason, compact: true, empty: 'Nothing has been dropped since the start.' });
   const checks = table('Readiness', [
     { title: 'Check', value: (row) => words(row.name) },
     { title: 'State', value: (row) => ({ text: row.ok ? '✓ ok' : '✕ failed', mark: row.ok ? 'is-good' : 'is-bad' }) },
     { title: 'Detail', value: (row) => row.detail || '–' },
-  ], { key: (row) => row.name, empty: 'The broker names no checks.' });
+  ], { key: (row) => row.name, compact: true, empty: 'The broker names no checks.' });
   const listeners = table('Listeners', [
     { title: 'Name', value: (row) => ({ name: row.name }) },
     { title: 'Address', value: (row) => row.address },

@@ -88,7 +88,7 @@ export function message(root, topic) {
   const there = h('div', { class: 'stack' }, panel('Payload', body.element), panel('Message', about.element));
   const gone = h('p', { class: 'panel empty', hidden: true }, 'This topic has no retained message.');
   root.append(
-    h('p', { class: 'path' }, h('a', { href: '#/retained' }, 'Retained messages'), ' / '),
+    h('p', { class: 'path' }, h('a', { href: '#/retained' }, 'Retained messages')),
     h('div', { class: 'heading' }, h('h1', {}, name(topic, { class: 'whole' })), button), result.element, gone, there);
   button.addEventListener('click', async () => { if (await remove(topic, button, result)) refresh().catch(() => {}); });
 

@@ -171,16 +171,16 @@ function fill(cell, value) {
 
 /**
  * A table whose rows stay the same elements while their values change, so that focus and selection stay too. On a
- * narrow screen each row is a card (the roles keep it a table to those who listen).
+ * narrow screen each row is a card, unless the table is `compact` (the roles keep it a table to those who listen).
  * Columns: `{ title, value(item), number }`; actions: `{ title, danger, run(item, button) }`.
  */
-export function table(caption, columns, { key, actions = [], empty = 'Nothing here.' }) {
+export function table(caption, columns, { key, actions = [], empty = 'Nothing here.', compact = false }) {
   const head = h('tr', { role: 'row' }, columns.map((c) =>
     h('th', { role: 'columnheader', scope: 'col', class: c.number ? 'number' : '' }, c.title)));
   if (actions.length) head.append(h('th', { role: 'columnheader', scope: 'col' }, h('span', { class: 'unseen' }, 'Actions')));
   const body = h('tbody', { role: 'rowgroup' });
   const none = h('p', { class: 'empty', hidden: true }, empty);
-  const grid = h('table', { role: 'table', 'aria-label': caption }, h('thead', { role: 'rowgroup' }, head), body);
+  const grid = h('table', { role: 'table', 'aria-label': caption, class: compact ? 'compact' : 'cards' }, h('thead', { role: 'rowgroup' }, head), body);
   const element = h('div', { class: 'table' }, grid, none);
   let rows = new Map();
 
