@@ -179,7 +179,8 @@ impl Auth {
     async fn by_password(&self, attempt: &Attempt<'_>) -> Result<Said, Denied> {
         let (Some(file), Some(name)) = (&self.file, attempt.user) else { return Ok(Said::Unknown) };
         let Some(user) = file.user(name) else { return Ok(Said::Unknown) };
-        let Some(password) = attempt.password else { return Ok(Said::No) };
+        // An empty password is none, whatever hash somebody made of it.
+        let Some(password) = attempt.password.filter(|it| !it.is_empty()) else { return Ok(Said::No) };
         let Some(hash) = user.password.as_ref().or(user.scram.as_ref()).cloned() else { return Ok(Said::No) };
         let digest = self.verified.digest(&[name.as_bytes(), password, &user.line.to_le_bytes()]);
         let password = zeroize::Zeroizing::new(password.to_vec());

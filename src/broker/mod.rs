@@ -44,6 +44,7 @@ mod stats;
 mod subscribe;
 mod subscriber;
 mod sys;
+mod trace;
 mod turn;
 mod waiting;
 mod wheel;
@@ -55,6 +56,7 @@ pub use listen::Thread;
 pub use listener::{Listener, ListenerSettings};
 pub use ports::{Alone, Links, Routes};
 pub use stats::Totals;
+pub use trace::{Event, Lens, Look, look};
 
 use crate::env::clock::Clock;
 use crate::store::Store;

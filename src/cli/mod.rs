@@ -1,9 +1,11 @@
-//! The command line: `nightjar serve · check-config · passwd · cert · version · store`.
+//! The command line: `nightjar serve · check-config · ctl · health · passwd · cert · version · store`.
 //!
 //! Exit codes: 0 a clean end, 1 anything else that went wrong, 2 a mistake in the configuration or the command line,
 //! 3 the store is damaged, 4 another process uses the data folder.
 
 mod cert;
+mod ctl;
+mod health;
 mod outcome;
 mod passwd;
 mod serve;
@@ -14,7 +16,7 @@ pub use outcome::Failure;
 use crate::config::{Config, Sources};
 use crate::env::clock::Clock;
 use crate::node;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -47,6 +49,24 @@ const STORE_EXAMPLES: &str = "\
 Examples:
   nightjar store export --data /var/lib/nightjar > rescued.txt
   nightjar store set-aside --data /var/lib/nightjar";
+
+const CTL_EXAMPLES: &str = "\
+Examples:
+  nightjar ctl status
+  nightjar ctl clients list --user ann
+  nightjar ctl explain gateway-01 sensors/7
+  nightjar ctl trace --topic 'sensors/#' --for 30s
+  nightjar ctl --url http://127.0.0.1:9883 --token-file admin.token reload
+
+Without --url it speaks to the admin socket in the data folder, which needs no token for the user
+that the broker runs as.
+
+Exit codes: 0 done, 1 failure, 2 usage, 5 not found, 6 refused, 7 the broker cannot be reached.";
+
+const HEALTH_EXAMPLES: &str = "\
+Examples:
+  nightjar health --data /var/lib/nightjar
+  nightjar health --live --url http://127.0.0.1:9883";
 
 const PASSWD_EXAMPLES: &str = "\
 Examples:
@@ -83,6 +103,22 @@ enum Command {
         #[arg(long)]
         effective: bool,
     },
+    /// Ask a broker that runs, and tell it things
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(ctl::Ctl),
+    /// Whether a broker is well: exit code 0 if it is
+    #[command(after_help = HEALTH_EXAMPLES)]
+    Health(health::Health),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder
+    Man {
+        /// The folder
+        dir: PathBuf,
+    },
     /// Look after the users of a password file
     #[command(subcommand, after_help = PASSWD_EXAMPLES)]
     Passwd(passwd::Command),
@@ -104,7 +140,7 @@ enum Command {
 }
 
 /// Where the configuration comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct Settings {
     /// The config file (or the variable NIGHTJAR_CONFIG); without one, the built-in defaults
     #[arg(long, value_name = "FILE")]
@@ -139,6 +175,16 @@ pub fn main() -> ExitCode {
         Command::Serve(settings) => serve::serve(&settings.sources(environment)),
         Command::CheckConfig { settings, effective } => check_config(&settings.sources(environment), effective),
         Command::Version => print(&format!("nightjar {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Ctl(ctl) => ctl::run(ctl, environment),
+        Command::Health(health) => health::run(health, environment),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "nightjar", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { dir } => std::fs::create_dir_all(&dir)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), &dir))
+            .map_err(|error| Failure::Other(format!("{}: {error}", dir.display()).into())),
         Command::Passwd(command) => passwd::run(&command),
         Command::Cert(command) => cert::run(&command),
         Command::Store(command) => store::run(&command),
@@ -179,7 +225,6 @@ fn print(text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_sound() {

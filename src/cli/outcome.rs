@@ -19,6 +19,14 @@ pub enum Failure {
     /// Another process uses the data folder.
     #[error("{0}")]
     Locked(Box<dyn std::error::Error + Send + Sync>),
+    /// What the broker answered, or that it did not.
+    #[error("{text}")]
+    Answered {
+        /// The exit code.
+        code: u8,
+        /// What to tell.
+        text: String,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(Box<dyn std::error::Error + Send + Sync>),
@@ -29,6 +37,7 @@ impl Failure {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
+            Self::Answered { code, .. } => *code,
             Self::Other(_) => 1,
             Self::Config { .. } => 2,
             Self::Damaged(_) => 3,
