@@ -7,7 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod bad_input;
+mod doors;
 mod field;
 mod flow;
 mod keepalive;

@@ -3,6 +3,7 @@
 use super::{Client, Connect, PATIENCE, V311, secs, wait_until};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +19,10 @@ pub struct Broker {
     port: u16,
     folder: tempfile::TempDir,
     settings: Vec<String>,
+    /// Whether the listeners are those of a config file.
+    configured: bool,
+    /// How long the log was when the process was started.
+    log_before: usize,
 }
 
 impl Broker {
@@ -39,7 +44,56 @@ impl Broker {
     /// Everything but the start.
     pub fn prepare(settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("nightjar-test-").tempdir().expect("temporary folder");
-        Self { child: None, port: free_port(), folder, settings: settings.iter().map(|s| (*s).into()).collect() }
+        let settings = settings.iter().map(|s| (*s).into()).collect();
+        Self { child: None, port: free_port(), folder, settings, configured: false, log_before: 0 }
+    }
+
+    /// Starts one with this config file. `{port}` in it stands for the broker's port, `{folder}` for a folder of its own
+    /// where `files` (name and content) are written first.
+    #[track_caller]
+    pub fn configured(config: &str, files: &[(&str, &str)]) -> Self {
+        let mut broker = Self::prepare(&[]);
+        broker.configured = true;
+        files.iter().for_each(|(name, text)| broker.write(name, text));
+        broker.configure(config);
+        broker.again();
+        broker
+    }
+
+    /// Writes a file of its folder, for its user alone as secrets should be.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("write a file");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set the mode");
+    }
+
+    /// Writes its config file.
+    pub fn configure(&self, config: &str) {
+        let folder = self.folder.path().to_string_lossy();
+        self.write("nightjar.toml", &config.replace("{port}", &self.port.to_string()).replace("{folder}", &folder));
+    }
+
+    /// Its config file.
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.path().join("nightjar.toml")
+    }
+
+    /// SIGHUP; waits until the log says what came of it, and gives that line.
+    #[track_caller]
+    pub fn reload(&self) -> String {
+        let lines = |log: &str| {
+            let said = |line: &&str| line.contains(" reloaded") || line.contains("not reloaded");
+            log.lines().filter(said).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = lines(&self.log()).len();
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().expect("running"));
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("send SIGHUP");
+        let mut said = Vec::new();
+        wait_until("the broker reloads", PATIENCE, || {
+            said = lines(&self.log());
+            said.len() > before
+        });
+        said.swap_remove(before)
     }
 
     /// The command line that serves this data folder.
@@ -54,7 +108,11 @@ impl Broker {
         }
         let mut command = Command::new(env!("CARGO_BIN_EXE_nightjar"));
         command.arg("serve").arg("--data").arg(self.data());
-        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--anonymous"]);
+        if self.configured {
+            command.arg("--config").arg(self.config_path());
+        } else {
+            command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--anonymous"]);
+        }
         // Segments are allocated in full; a test needs little of them.
         for setting in
             ["store.segment_size=8MiB", "admin.address=off"].into_iter().chain(self.settings.iter().map(String::as_str))
@@ -67,6 +125,7 @@ impl Broker {
     /// Starts the process and does not wait.
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "already running");
+        self.log_before = self.log().len();
         let log = || File::options().create(true).append(true).open(self.log_path()).expect("log file");
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(log()).stderr(log());
@@ -80,6 +139,9 @@ impl Broker {
             if let Some(status) = self.try_wait() {
                 panic!("the broker ended at start: {status}");
             }
+            if self.configured {
+                return self.listens();
+            }
             match Connect::v311("nightjar-test-probe").try_open(self.port, secs(5)) {
                 Some(probe) => {
                     probe.disconnect();
@@ -88,6 +150,12 @@ impl Broker {
                 None => false,
             }
         });
+    }
+
+    /// Whether all listeners of the config file are open.
+    fn listens(&self) -> bool {
+        let config = fs::read_to_string(self.config_path()).expect("read the config");
+        self.log()[self.log_before..].matches(" listening ").count() >= config.matches("[listeners.").count()
     }
 
     fn try_wait(&mut self) -> Option<ExitStatus> {

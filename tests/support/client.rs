@@ -1,7 +1,7 @@
 //! A scripted MQTT peer over a plain socket: sends exactly what it is told to, reads packet by packet.
 
 use super::wire::{self, PUBACK, PUBCOMP, PUBREC, PUBREL, Packet, Prop, Publish, V5, V31};
-use super::{PATIENCE, QUIET, secs};
+use super::{PATIENCE, QUIET, Stream, secs};
 use socket2::{Domain, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -22,7 +22,7 @@ pub enum Read {
 /// One connection to the broker.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     bytes: Vec<u8>,
     version: u8,
     /// Packets that came while another was awaited.
@@ -53,7 +53,12 @@ impl Client {
         socket.set_tcp_nodelay(true)?;
         let stream: TcpStream = socket.into();
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self {
+        Ok(Self::over(Stream::Tcp(stream), version))
+    }
+
+    /// A peer at the end of this stream.
+    pub fn over(stream: Stream, version: u8) -> Self {
+        Self {
             stream,
             bytes: Vec::new(),
             version,
@@ -62,7 +67,12 @@ impl Client {
             auto_ack: true,
             session_present: false,
             connack: Vec::new(),
-        })
+        }
+    }
+
+    /// What it reads and writes.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
     }
 
     /// Sends these bytes.
@@ -110,7 +120,7 @@ impl Client {
                 return Read::Timeout;
             }
             let mut chunk = [0; 16 * 1024];
-            self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).ok();
+            self.stream.socket().set_read_timeout(Some(left.max(Duration::from_millis(1)))).ok();
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Read::Closed,
                 Ok(n) => self.bytes.extend_from_slice(&chunk[..n]),
@@ -235,7 +245,7 @@ impl Client {
     /// Reads until the broker closes, and gives the bytes as they are.
     #[track_caller]
     pub fn bytes_until_closed(&mut self) -> Vec<u8> {
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("set the timeout");
+        self.stream.socket().set_read_timeout(Some(PATIENCE)).expect("set the timeout");
         let mut bytes = std::mem::take(&mut self.bytes);
         match self.stream.read_to_end(&mut bytes) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -385,12 +395,12 @@ impl Client {
 
     /// Closes with linger 0, so that the broker gets an RST.
     pub fn rst(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("set linger");
+        self.stream.socket().set_linger(Some(Duration::ZERO)).expect("set linger");
     }
 
     /// Closes without a DISCONNECT.
     pub fn fin(self) {
-        self.stream.shutdown(Shutdown::Both).ok();
+        self.stream.socket().shutdown(Shutdown::Both).ok();
     }
 
     /// Whether the session was there. MQTT 3.1 has no flag for it, so there the test has to see by other means.
@@ -405,7 +415,7 @@ impl Client {
 
     /// Another handle on the same socket, for a thread that only writes.
     pub fn writer(&self) -> TcpStream {
-        self.stream.try_clone().expect("clone the socket")
+        self.stream.try_clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Building a CONNECT and opening a connection with it.
 
 use super::wire::{self, Packet, Prop, V5, V31, V311, prop};
-use super::{Broker, Client, PATIENCE, Read};
+use super::{Broker, Client, PATIENCE, Read, Stream};
 use std::time::Duration;
 
 /// A will message.
@@ -176,7 +176,28 @@ impl Connect {
     /// Opens a connection and gives the CONNACK's code, whatever it is.
     #[track_caller]
     pub fn open_any(&self, broker: &Broker) -> (Client, u8) {
-        let mut client = self.send_to(broker);
+        Self::answered(self.send_to(broker))
+    }
+
+    /// Opens a connection over this stream; the CONNACK must accept it.
+    #[track_caller]
+    pub fn open_over(&self, stream: Stream) -> Client {
+        let (client, code) = self.open_any_over(stream);
+        assert_eq!(code, 0, "CONNACK refuses: {code:#x}");
+        client
+    }
+
+    /// Opens a connection over this stream and gives the CONNACK's code, whatever it is.
+    #[track_caller]
+    pub fn open_any_over(&self, stream: Stream) -> (Client, u8) {
+        let mut client = Client::over(stream, self.version);
+        client.auto_ack = self.auto_ack;
+        client.send(&self.encode());
+        Self::answered(client)
+    }
+
+    #[track_caller]
+    fn answered(mut client: Client) -> (Client, u8) {
         match client.read_packet(PATIENCE) {
             Read::Packet(Packet::Connack { session_present, code, props }) => {
                 client.session_present = session_present;
@@ -190,7 +211,13 @@ impl Connect {
     /// Sends the CONNECT and reads nothing.
     #[track_caller]
     pub fn send_to(&self, broker: &Broker) -> Client {
-        let mut client = Client::raw_with(broker.port(), self.version, self.receive_buffer).expect("TCP connect");
+        self.send_to_port(broker.port())
+    }
+
+    /// Sends the CONNECT to this port and reads nothing.
+    #[track_caller]
+    pub fn send_to_port(&self, port: u16) -> Client {
+        let mut client = Client::raw_with(port, self.version, self.receive_buffer).expect("TCP connect");
         client.auto_ack = self.auto_ack;
         client.send(&self.encode());
         client

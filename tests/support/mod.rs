@@ -10,6 +10,8 @@ pub mod broker;
 pub mod client;
 pub mod connect;
 pub mod persist;
+pub mod secrets;
+pub mod stream;
 pub mod wire;
 
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 pub use broker::Broker;
 pub use client::{Client, Read};
 pub use connect::{Connect, Will};
+pub use stream::Stream;
 pub use wire::{Packet, Prop, Publish, V5, V31, V311, hex, prop};
 
 /// The versions that most tests run through.

@@ -1,5 +1,6 @@
 //! Field cases: inputs that broke other brokers, each with all its variants. The name of a test begins with the case.
 
+mod auth;
 mod codec;
 mod config;
 mod flow_control;
@@ -12,6 +13,7 @@ mod session;
 mod shared_sub;
 mod sys;
 mod topic;
+mod transport;
 mod will;
 
 /// Plain CONNECT packets as bytes, client id `t1`.
