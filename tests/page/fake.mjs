@@ -26,13 +26,13 @@ function makeClients() {
   return ids.map((id, i) => ({
     client_id: id, user: i % 5 === 0 ? null : id === ODD.markup ? ODD.markup : `user-${i % 7}`,
     address: i % 3 ? `192.0.2.${i}:51${i}` : '[2001:db8::1234:5678:9abc]:51234', listener: i % 4 ? 'default' : 'tls',
-    transport: i % 4 ? 'tcp' : 'tls', version: [5, 4, 5, 3][i % 4], connected_at: at(-i * 731_000 - 4000), keep_alive: i % 6 ? 60 : 0,
+    transport: i % 4 ? 'tcp' : 'tls', version: ['5', '3.1.1', '5', '3.1'][i % 4], connected_at: at(-i * 731_000 - 4000), keep_alive: i % 6 ? 60 : 0,
     clean_start: i % 2 === 0, subscriptions: i % 9, queued: i % 11 === 3 ? 1204 : 0, inflight: i % 11 === 3 ? 20 : 0,
   }));
 }
 
 const subscriptionsOf = (c) => Array.from({ length: c.subscriptions }, (_, i) => ({
-  client_id: c.client_id, filter: i === 2 ? ODD.markup + '/#' : i === 3 ? ODD.rtl : `plant/${i}/+/temperature`, share: i === 1 ? 'workers' : null,
+  client_id: c.client_id, filter: i === 1 ? '$share/workers/plant/#' : i === 2 ? ODD.markup + '/#' : i === 3 ? ODD.rtl : `plant/${i}/+/temperature`, share: i === 1 ? 'workers' : null,
   qos: i % 3, no_local: i === 4, retain_as_published: i === 2, retain_handling: i % 3, identifier: i === 2 ? 7 : null,
 }));
 
@@ -68,18 +68,18 @@ export function fake() {
       subscriptions: 4213, shared_subscriptions: 12, retained: { messages: state.retained.length, bytes: 81_233 }, queued: { messages: 13_244, bytes: 2_310_000 },
       journal: { waiting_bytes: 4096, sync_p50_us: 312, sync_p99_us: 1130, syncs: 1_203_442, journal_bytes: 268_435_456, disk_free_bytes: bad ? 0 : 61_234_567_890, poisoned: bad },
       memory: { resident_bytes: 84_000_000, maximum_bytes: 131_000_000 }, totals: { publish_received: 123_456_789 },
-      dropped: { queue_full: state.drops, expired: 3120, no_local: 0, too_large: 2, not_authorized: 41 },
+      dropped: { slow: 0, queue_full: state.drops, expired: 3120, too_large: 2, denied: 41 }, refused: { credentials: 17, quota: 0 }, denied: { publish: 5, subscribe: 0 },
       rates: { publish_received: wave(9, 5200), publish_sent: wave(7, 21_300), bytes_received: wave(9, 812_000), bytes_sent: wave(7, 3_410_000), dropped: wave(3, 2) },
     };
   }
 
   function client(c) {
     return {
-      ...c, method: 'password', session: { present: true, persistent: !c.clean_start, expiry_seconds: c.clean_start ? 0 : 86_400, expires_at: null, queued_bytes: c.queued * 180 },
-      inflight_in: 0, inflight_out: c.inflight, window: 20, outbox_bytes: 1320, limits: { max_packet_size: 1_048_576, max_inflight: 20, publish_rate: 'unlimited' },
+      ...c, method: 'password', tls: c.transport === 'tls' ? 'TLS 1.3' : null, session: { present: true, persistent: !c.clean_start, expiry_seconds: c.clean_start ? 0 : 86_400, expires_at: null, queued_bytes: c.queued * 180 },
+      inflight_in: 0, inflight_out: c.inflight, window: 20, outbox_bytes: 1320, limits: { receive_maximum: 100, max_packet_size: 1_048_576, client_max_packet_size: null, max_subscriptions: 2 ** 63, queue_messages: 100_000, queue_bytes: 1_000_000_000 },
       received: 120_331, sent: 98_120, subscriptions: subscriptionsOf(c),
-      drops: c.queued ? [{ at: at(-9000), topic: 'plant/3/temperature', reason: 'queue_full' }, { at: at(-9500), topic: ODD.markup, reason: 'expired' }] : [],
-      will: c.clean_start ? null : { topic: ODD.markup, qos: 1, retain: true, delay_seconds: 30, payload_preview: 'gone' },
+      drops: c.queued ? [{ at: at(-9000), topic: 'plant/3/temperature', reason: 'queue_full', count: 812 }, { at: at(-9500), topic: null, reason: 'expired', count: 1 }] : [],
+      will: c.clean_start ? null : { topic: ODD.markup, qos: 1, retain: true, delay_seconds: 30, payload_bytes: 4 },
     };
   }
 
@@ -90,10 +90,10 @@ export function fake() {
   }
 
   const session = (c) => ({ client_id: c.client_id, user: c.user, connected: c.clean_start === false, expires_at: null, queued: c.queued, queued_bytes: c.queued * 180, subscriptions: c.subscriptions });
-  const preview = (m) => ({ topic: m.topic, bytes: m.data.length, qos: m.qos, payload_preview: m.data.toString('utf8').slice(0, 60), retained_at: m.retained_at, expires_at: m.expires_at });
+  const preview = (m) => ({ topic: m.topic, bytes: m.data.length, qos: m.qos, payload_preview: m.data.includes(0) ? null : m.data.toString('utf8').slice(0, 120), retained_at: m.retained_at, expires_at: m.expires_at });
   const listeners = () => ['default', 'tls', ODD.markup].map((name, i) => ({
     name, address: ['0.0.0.0:1883', '[::]:8883', 'unix:/run/nightjar.sock'][i], transports: [['mqtt'], ['mqtt', 'websocket'], ['mqtt']][i], tls: i === 1,
-    anonymous: i === 2, connections: [80, 46, 0][i], max_connections: i ? 'unlimited' : 100_000, certificate_expires: i === 1 ? at(12 * DAY) : null,
+    anonymous: i === 2, connections: [80, 46, 0][i], max_connections: i ? 2 ** 63 : 100_000, certificate_expires: i === 1 ? at(12 * DAY) : null,
   }));
 
   function trace(answer) {
@@ -126,7 +126,8 @@ export function fake() {
       case 'GET retained': return paged(state.retained.map(preview), query);
       case 'GET retained/:id': {
         const m = state.retained.find((r) => r.topic === id);
-        return m ? { ...preview(m), payload_base64: m.data.toString('base64'), payload_text: null, content_type: ODD.markup, user_properties: [['key', 'value']] } : none;
+        if (!m) return none;
+        return { topic: m.topic, payload_base64: m.data.toString('base64'), payload_text: null, qos: m.qos, expires_at: m.expires_at, payload_format: false, content_type: ODD.markup, response_topic: null, correlation_data_base64: null, user_properties: [{ name: 'key', value: ODD.markup }] };
       }
       case 'DELETE retained/:id':
         state.retained = state.retained.filter((r) => r.topic !== id);
@@ -162,6 +163,8 @@ export function fake() {
     const parts = url.pathname.slice(8).split('/').map(decodeURIComponent);
     const body = text ? JSON.parse(text) : {};
     if (parts[0] === 'login') {
+      if (request.method === 'DELETE') return send(204, 'text/plain', '', { 'Set-Cookie': 'nightjar=; Max-Age=0; Path=/' });
+      if (request.method === 'GET') return json(200, { scope: 'full' });
       return body.token === TOKEN ? json(200, {}, { 'Set-Cookie': 'nightjar=ok; HttpOnly; SameSite=Strict; Path=/' }) : json(401, { error: 'wrong token' });
     }
     if (!/nightjar=ok/.test(request.headers.cookie || '')) return json(401, { error: 'who are you?' });

@@ -140,15 +140,21 @@ async function traceAndConfig() {
   await page.getByRole('button', { name: 'Reload the files' }).click();
   await page.getByText('is no number').waitFor();
   await picture('config-mistakes');
+  await page.getByRole('button', { name: 'Log out' }).click();
+  await page.getByLabel('Token').waitFor();
+  await login(page, base, TOKEN);
 }
 
 async function troubles() {
   await visit(page, '#/');
   state.gone = true;
   await page.getByText('Not up to date: the broker does not answer').waitFor();
+  await page.getByRole('heading', { name: 'Not known: the broker does not answer.' }).waitFor();
+  check('nothing is green that is not known', (await page.locator('.good:visible').count()) === 0);
   await picture('trouble');
   state.gone = false;
   await page.locator('#trouble').waitFor({ state: 'hidden' });
+  await page.locator('.headline.good').waitFor();
   await context.clearCookies();
   await page.getByLabel('Token').waitFor();
 }

@@ -46,7 +46,7 @@ export async function open(path, { method = 'GET', parameters = {}, body, signal
   }
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
-  if (answer.status === 401 && path !== 'login') onLogin();
+  if (answer.status === 401 && !(path === 'login' && method === 'POST')) onLogin();
   throw new ApiError(answer.status, told.error || `the broker answers ${answer.status}`, told);
 }
 

@@ -84,8 +84,10 @@ function schedule(delay) {
 async function ask() {
   const mine = turn;
   const asking = screen;
+  let known = false;
   try {
     const status = await api('status');
+    known = true;
     if (mine !== turn) return;
     remember(status);
     showHealth(status);
@@ -104,7 +106,8 @@ async function ask() {
     const wait = Math.min(SLOWEST, EVERY * 2 ** (failures - 1));
     say(trouble, `Not up to date: ${error.message}. Trying again every ${Math.round(wait / 1000)} seconds.`);
     trouble.hidden = false;
-    health.hidden = true;
+    health.hidden = !known;
+    if (!known) asking.stale?.(error.message);
     schedule(wait);
   }
 }

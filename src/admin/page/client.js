@@ -1,8 +1,8 @@
 // One client: its connection, its session, what it did not get and why.
 
 import { ApiError, api, segment } from './api.js';
-import { ago, bytes, count, duration, fullTime, visible, words } from './format.js';
-import { endSession, ends, kick, options, protocol } from './lists.js';
+import { ago, bound, bytes, count, duration, fullTime, visible, words } from './format.js';
+import { endSession, ends, kick, options } from './lists.js';
 import { facts, field, h, name, outcome, panel, run, say, table } from './ui.js';
 
 function answerOf(error) {
@@ -58,19 +58,21 @@ export function client(root, id) {
     { title: 'Filter', value: (row) => ({ name: row.filter }) },
     { title: 'QoS', number: true, value: (row) => row.qos },
     { title: 'Options', value: options },
-  ], { key: (row) => `${row.share || ''}\u0001${row.filter}`, empty: 'It has no subscription.' });
+  ], { key: (row) => row.filter, empty: 'It has no subscription.' });
   const drops = table('Dropped', [
     { title: 'When', value: (row) => ({ text: ago(row.at), title: fullTime(row.at) }) },
     { title: 'Topic', value: (row) => ({ name: row.topic }) },
     { title: 'Reason', value: (row) => words(row.reason) },
-  ], { key: (row) => `${row.at}${row.topic}`, empty: 'Nothing was dropped for it lately.' });
+    { title: 'Messages', number: true, value: (row) => count(row.count) },
+  ], { key: (row) => `${row.at}${row.topic}${row.reason}`, empty: 'Nothing was dropped for it lately.' });
   const about = { id, user: '' };
   const limitsPanel = panel('Limits', limits.element);
   const connected = h('div', { class: 'stack' },
-    h('div', { class: 'columns' }, panel('Connection', connection.element), panel('Under way', flow.element)),
-    h('div', { class: 'columns' }, panel('Will', will.element), limitsPanel));
-  const known = h('div', { class: 'stack' }, connected, panel('Session', session.element),
-    panel('Subscriptions', subscriptions.element), panel('Not delivered', drops.element), explainer(about));
+    h('div', { class: 'columns' }, panel('Connection', connection.element), panel('Under way', flow.element)), limitsPanel);
+  const dropsPanel = panel('Not delivered', drops.element);
+  const known = h('div', { class: 'stack' }, connected,
+    h('div', { class: 'columns' }, panel('Session', session.element), panel('Will', will.element)),
+    panel('Subscriptions', subscriptions.element), dropsPanel, explainer(about));
   const unknown = h('p', { class: 'panel empty', hidden: true }, 'No client and no persistent session has this identifier.');
   root.append(
     h('p', { class: 'path' }, h('a', { href: '#/clients' }, 'Clients'), ' / ', state),
@@ -84,9 +86,10 @@ export function client(root, id) {
     connection.update([
       ['User', { name: c.user }],
       ['Known by', c.method],
+      ['TLS', c.tls || 'no'],
       ['Address', c.address],
       ['Listener', `${c.listener}, ${c.transport}`],
-      ['MQTT', protocol(c.version)],
+      ['MQTT', c.version],
       ['Connected', { text: ago(c.connected_at), title: fullTime(c.connected_at) }],
       ['Keep alive', c.keep_alive ? duration(c.keep_alive) : 'off'],
       ['Clean start', c.clean_start ? 'yes' : 'no'],
@@ -99,11 +102,10 @@ export function client(root, id) {
       ['Waits in memory to be sent', bytes(c.outbox_bytes)],
       ['Queued', count(c.queued)],
     ]);
-    will.update(c.will ? plain(c.will) : [['Will', 'none']]);
     const bounds = Object.entries(c.limits || {});
     limitsPanel.hidden = bounds.length === 0;
-    limits.update(bounds.map(([key, value]) => [words(key), typeof value === 'number' ? count(value) : String(value ?? 'none')]));
-    drops.update(c.drops || []);
+    limits.update(bounds.map(([key, value]) => [words(key), key.endsWith('_size') && value === null ? 'not told' : bound(value)]));
+    drops.update([...(c.drops || [])].reverse());
   }
 
   async function refresh() {
@@ -111,11 +113,10 @@ export function client(root, id) {
     const s = c ? null : await api(`sessions/${segment(id)}`).catch(answerOf);
     unknown.hidden = Boolean(c || s);
     known.hidden = !unknown.hidden;
-    connected.hidden = !c;
+    connected.hidden = dropsPanel.hidden = !c;
     disconnect.hidden = !c;
     say(state, c ? 'connected' : s ? 'not connected' : 'unknown');
     if (c) showConnection(c);
-    if (!c) drops.update(s?.drops || []);
     const its = c ? { connected: true, queued: c.queued, ...c.session } : s && { present: true, persistent: true, ...s };
     about.user = (c || s)?.user || '';
     end.hidden = !its?.persistent;
@@ -126,6 +127,8 @@ export function client(root, id) {
       ['Ends', its.persistent ? ends(its) : 'with the connection'],
       ['Queued', `${count(its.queued)} messages, ${bytes(its.queued_bytes)}`],
     ]);
+    const lastWords = (c || s).will;
+    will.update([...(lastWords ? plain(lastWords) : [['Will', 'none']]), ...(s?.will_due ? [['Due', ago(s.will_due)]] : [])]);
     const rows = (c || s).subscriptions;
     subscriptions.update(Array.isArray(rows) ? rows : []);
   }

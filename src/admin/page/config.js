@@ -16,12 +16,16 @@ export function config(root) {
   const mistakes = h('ul', { class: 'mistakes' });
   const level = field('Log level', { hint: 'Holds until the next start or reload.' }, LEVELS);
   const set = outcome();
+  const scope = h('p', { class: 'note' });
+  const leave = h('button', { type: 'button' }, 'Log out');
+  const left = outcome();
   root.append(
     h('h1', {}, 'Configuration'),
     h('div', { class: 'columns' },
       panel('Reload', h('p', { class: 'note' }, 'Reads the configuration and the files it names again. One mistake, and nothing changes.'),
         reload, reloaded.element, mistakes),
-      panel('Log', level.element, set.element)),
+      panel('Log', level.element, set.element),
+      panel('This page', scope, leave, left.element)),
     panel('In effect', h('p', { class: 'note' }, 'Every setting with its value, secrets masked.'), text));
 
   reload.addEventListener('click', () => run(reload, reloaded, async () => {
@@ -42,8 +46,14 @@ export function config(root) {
     return `The log now tells ${level.input.value} and above.`;
   }));
 
+  leave.addEventListener('click', () => run(leave, left, async () => {
+    await api('login', { method: 'DELETE' });
+    location.reload();
+  }));
+
   async function read() {
-    const [effective, log] = await Promise.all([api('config'), api('log')]);
+    const [effective, log, who] = await Promise.all([api('config'), api('log'), api('login')]);
+    say(scope, who.scope === 'read' ? 'You may look at everything and change nothing.' : 'You may look and change.');
     say(text, effective.toml);
     const now = String(log.level).toLowerCase();
     if (!LEVELS.includes(now) && ![...level.input.options].some((o) => o.value === now)) level.input.append(h('option', { value: now }, now));

@@ -6,6 +6,11 @@ export function count(value) {
   return value === null || value === undefined ? '–' : whole.format(value);
 }
 
+/** The value of a limit; what is larger than any number of things is none. */
+export function bound(value) {
+  return typeof value === 'number' && value < Number.MAX_SAFE_INTEGER ? count(value) : 'any number';
+}
+
 /** Three digits at most: 0, 0.4, 12, 3.4 k, 120 M. */
 export function short(value) {
   if (value === null || value === undefined) return '–';

@@ -13,7 +13,8 @@ export function remember(status, now = Date.now()) {
     started = status.started_at;
     samples.length = 0;
   }
-  samples.push({ at: now, rates: status.rates || {}, dropped: status.dropped || {}, connected: status.clients?.connected });
+  const { rates = {}, dropped = {}, refused = {}, denied = {} } = status;
+  samples.push({ at: now, rates, dropped, refused, denied, connected: status.clients?.connected });
   while (samples.length && samples[0].at < now - SPAN) samples.shift();
 }
 
@@ -22,12 +23,12 @@ export function series(read) {
   return samples.map((sample) => [sample.at, read(sample)]).filter(([, value]) => Number.isFinite(value));
 }
 
-/** How many messages a second were dropped for this reason, over the last half minute or what there is of it. */
-export function dropRate(reason) {
+/** How many a second were `dropped`, `refused` or `denied` for this reason, over the last half minute or what there is. */
+export function rateOf(kind, reason) {
   const last = samples.at(-1);
   if (!last) return null;
   const first = samples.find((sample) => sample.at >= last.at - 30_000);
   if (first === last) return null;
-  const more = (last.dropped[reason] || 0) - (first.dropped[reason] || 0);
+  const more = (last[kind][reason] || 0) - (first[kind][reason] || 0);
   return (more * 1000) / (last.at - first.at);
 }

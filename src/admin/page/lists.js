@@ -22,7 +22,10 @@ export function list(root, { title, note, path, filters, columns, key, actions, 
   const back = h('button', { type: 'button', class: 'small' }, 'Back');
   const more = h('button', { type: 'button', class: 'small' }, 'More');
   const place = h('span', { class: 'place' });
-  const cursors = [];
+  // The cursors of the pages before this one, and where each page began.
+  const before = [];
+  let first = 0;
+  let shown = 0;
   let cursor = null;
   let next = null;
   let asked = 0;
@@ -38,16 +41,18 @@ export function list(root, { title, note, path, filters, columns, key, actions, 
     if (question !== asked) return;
     next = answer.next ?? null;
     rows.update(answer.items);
-    back.hidden = cursors.length === 0;
+    shown = answer.items.length;
+    back.hidden = before.length === 0;
     more.hidden = next === null;
-    const first = cursors.length * PAGE;
-    place.textContent = answer.items.length ? `${count(first + 1)} to ${count(first + answer.items.length)}` : '';
+    // The broker looks at so much for one page; what fits may come later.
+    place.textContent = shown ? `${count(first + 1)} to ${count(first + shown)}` : next === null ? '' : 'none so far';
   }
 
   const now = () => refresh().catch((error) => result.show(error.message, true));
 
   function filtered() {
-    cursors.length = 0;
+    before.length = 0;
+    first = 0;
     cursor = null;
     result.show('');
     const pairs = Object.entries(wanted()).filter(([, value]) => value !== '');
@@ -63,8 +68,13 @@ export function list(root, { title, note, path, filters, columns, key, actions, 
     clearTimeout(timer);
     timer = setTimeout(filtered, 250);
   });
-  back.addEventListener('click', () => { cursor = cursors.pop() ?? null; now(); });
-  more.addEventListener('click', () => { cursors.push(cursor); cursor = next; now(); });
+  back.addEventListener('click', () => { [cursor, first] = before.pop(); now(); });
+  more.addEventListener('click', () => {
+    before.push([cursor, first]);
+    first += shown;
+    cursor = next;
+    now();
+  });
 
   root.append(
     h('h1', {}, title), note ? h('p', { class: 'note' }, note) : '',
@@ -99,12 +109,6 @@ export async function endSession(id, button, result) {
   return done;
 }
 
-const VERSIONS = { 3: '3.1', 4: '3.1.1', 5: '5' };
-
-export function protocol(version) {
-  return VERSIONS[version] || version;
-}
-
 export function clients(root, _rest, parameters) {
   return list(root, {
     title: 'Clients', path: 'clients', parameters, key: (row) => row.client_id, empty: 'No client like that is connected.',
@@ -119,7 +123,7 @@ export function clients(root, _rest, parameters) {
       { title: 'User', value: (row) => ({ name: row.user }) },
       { title: 'Address', value: (row) => row.address },
       { title: 'Listener', value: (row) => `${row.listener}, ${row.transport}` },
-      { title: 'MQTT', value: (row) => protocol(row.version) },
+      { title: 'MQTT', value: (row) => row.version },
       { title: 'Connected', value: (row) => ({ text: ago(row.connected_at), title: fullTime(row.connected_at) }) },
       { title: 'Subscriptions', number: true, value: (row) => count(row.subscriptions) },
       { title: 'Queued', number: true, value: (row) => ({ text: count(row.queued), mark: row.queued ? 'is-warn' : '' }) },
@@ -144,7 +148,7 @@ export function sessions(root, _rest, parameters) {
       { title: 'Ends', value: ends },
       { title: 'Queued', number: true, value: (row) => ({ text: count(row.queued), mark: row.queued ? 'is-warn' : '' }) },
       { title: 'Queued bytes', number: true, value: (row) => bytes(row.queued_bytes) },
-      { title: 'Subscriptions', number: true, value: (row) => count(Array.isArray(row.subscriptions) ? row.subscriptions.length : row.subscriptions) },
+      { title: 'Subscriptions', number: true, value: (row) => count(row.subscriptions) },
     ],
     actions: (result, refresh) => [{
       title: 'Delete', danger: true,
@@ -153,11 +157,18 @@ export function sessions(root, _rest, parameters) {
   });
 }
 
+/** A session expiry interval that never ends [MQTT-3.1.2.11.2]. */
+const FOREVER = 0xffff_ffff;
+
 /** When a session ends. */
 export function ends(session) {
   if (session.expires_at) return { text: ago(session.expires_at), title: fullTime(session.expires_at) };
-  if (session.connected) return 'not while connected';
-  return typeof session.expiry_seconds === 'number' ? `${duration(session.expiry_seconds)} after it disconnects` : 'never';
+  if (session.connected) {
+    const seconds = session.expiry_seconds;
+    if (seconds === undefined) return 'not while connected';
+    return seconds === null || seconds === FOREVER ? 'never' : `${duration(seconds)} after it disconnects`;
+  }
+  return 'never';
 }
 
 /** The options of a subscription that are not as usual. */
@@ -165,7 +176,7 @@ export function options(row) {
   const told = [];
   if (row.no_local) told.push('no local');
   if (row.retain_as_published) told.push('retain as published');
-  if (row.retain_handling) told.push(row.retain_handling === 1 || row.retain_handling === 'new' ? 'retained if new' : 'no retained');
+  if (row.retain_handling) told.push(row.retain_handling === 1 ? 'retained if new' : 'no retained');
   if (row.identifier) told.push(`identifier ${row.identifier}`);
   return told.join(', ') || '–';
 }
@@ -173,14 +184,13 @@ export function options(row) {
 export function subscriptions(root, _rest, parameters) {
   return list(root, {
     title: 'Subscriptions', path: 'subscriptions', parameters, empty: 'No subscription like that.',
-    key: (row) => `${row.client_id}\u0001${row.share || ''}\u0001${row.filter}`,
+    key: (row) => `${row.client_id}\u0001${row.filter}`,
     filters: [
       { name: 'topic', label: 'Matching this topic', placeholder: 'plant/7/temperature' },
       { name: 'client', label: 'Client identifier', placeholder: 'the whole of it' },
     ],
     columns: [
       { title: 'Filter', value: (row) => ({ name: row.filter }) },
-      { title: 'Share', value: (row) => ({ name: row.share || null }) },
       { title: 'Client', value: (row) => clientLink(row.client_id) },
       { title: 'QoS', number: true, value: (row) => row.qos },
       { title: 'Options', value: options },

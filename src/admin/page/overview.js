@@ -2,8 +2,8 @@
 
 import { api } from './api.js';
 import { chart } from './chart.js';
-import { ago, bytes, count, duration, fullTime, milliseconds, moment, perSecond, short, words } from './format.js';
-import { dropRate, series } from './history.js';
+import { ago, bound, bytes, clockTime, count, duration, fullTime, milliseconds, moment, perSecond, short, words } from './format.js';
+import { rateOf, series } from './history.js';
 import { announce, facts, h, panel, say, table } from './ui.js';
 
 /** The one sentence, and how it is meant: good, warn, bad. */
@@ -75,12 +75,35 @@ function tile(title, href) {
   };
 }
 
-/** Reasons that are as they should be are not worth a colour; nothing here is one, so the largest comes first. */
-function reasons(dropped) {
-  return Object.entries(dropped)
-    .map(([reason, total]) => ({ reason, total, rate: dropRate(reason) }))
+const REASONS = {
+  dropped: {
+    slow: 'Receiver too slow (QoS 0)', queue_full: 'Queue full', too_large: 'Larger than the receiver takes',
+    expired: 'Expired before it was sent', denied: 'Receiver has no right to it',
+  },
+  refused: {
+    credentials: 'Wrong credentials', owner: 'Session of another user', user: 'Too many connections of a user',
+    takeover: 'Taken over too often', connect: 'Not allowed by the settings', connections: 'Too many connections',
+    address: 'Too many connections of an address', quota: 'A limit of messages, memory or disk',
+    subscriptions: 'Too many subscriptions',
+  },
+  denied: { publish: 'No right to publish', subscribe: 'No right to subscribe' },
+};
+
+/** What happened at all, what happens now first. */
+function reasons(status, kinds) {
+  return kinds
+    .flatMap((kind) => Object.entries(status[kind] || {}).map(([reason, total]) =>
+      ({ key: `${kind} ${reason}`, text: REASONS[kind][reason] || words(reason), total, rate: rateOf(kind, reason) || 0 })))
     .filter((row) => row.total > 0)
-    .sort((a, b) => (b.rate || 0) - (a.rate || 0) || b.total - a.total || a.reason.localeCompare(b.reason));
+    .sort((a, b) => b.rate - a.rate || b.total - a.total || a.text.localeCompare(b.text));
+}
+
+function reasonTable(title, empty) {
+  return table(title, [
+    { title: 'Reason', value: (row) => row.text },
+    { title: 'Now', number: true, value: (row) => ({ text: perSecond(row.rate), mark: row.rate ? 'is-warn' : '' }) },
+    { title: 'Since start', number: true, value: (row) => count(row.total) },
+  ], { key: (row) => row.key, compact: true, empty });
 }
 
 export function overview(root) {
@@ -105,11 +128,8 @@ export function overview(root) {
     [chart('Dropped', perSecond), (s) => s.rates.dropped],
     [chart('Connections', short), (s) => s.connected],
   ];
-  const drops = table('Dropped messages by reason', [
-    { title: 'Reason', value: (row) => words(row.reason) },
-    { title: 'Now', number: true, value: (row) => ({ text: perSecond(row.rate ?? 0), mark: row.rate ? 'is-warn' : '' }) },
-    { title: 'Since start', number: true, value: (row) => count(row.total) },
-  ], { key: (row) => row.reason, compact: true, empty: 'Nothing has been dropped since the start.' });
+  const drops = reasonTable('Dropped messages by reason', 'Nothing has been dropped since the start.');
+  const refusals = reasonTable('Refusals by reason', 'Nobody has been refused anything since the start.');
   const checks = table('Readiness', [
     { title: 'Check', value: (row) => words(row.name) },
     { title: 'State', value: (row) => ({ text: row.ok ? '✓ ok' : '✕ failed', mark: row.ok ? 'is-good' : 'is-bad' }) },
@@ -121,7 +141,7 @@ export function overview(root) {
     { title: 'Speaks', value: (row) => [row.transports].flat().join(', ') || '–' },
     { title: 'TLS', value: (row) => (row.tls ? 'yes' : 'no') },
     { title: 'Anonymous', value: (row) => (row.anonymous ? { text: 'allowed', mark: 'is-warn' } : 'refused') },
-    { title: 'Connections', number: true, value: (row) => `${count(row.connections)} of ${limit(row.max_connections)}` },
+    { title: 'Connections', number: true, value: (row) => `${count(row.connections)} of ${bound(row.max_connections)}` },
     { title: 'Certificate ends', value: certificate },
   ], { key: (row) => row.name, empty: 'No listener is open.' });
   const journal = facts();
@@ -132,12 +152,14 @@ export function overview(root) {
     h('div', { class: 'tiles' }, Object.values(tiles).map((t) => t.element)),
     panel('Last five minutes', h('div', { class: 'charts' }, charts.map(([c]) => c.element))),
     h('div', { class: 'columns' },
-      panel('Dropped, by reason', drops.element),
-      panel('Readiness', checks.element)),
+      panel('Messages dropped, by reason', drops.element),
+      panel('Refused, by reason', refusals.element)),
     panel('Listeners', listeners.element),
-    h('div', { class: 'columns' }, panel('Journal and disk', journal.element), panel('Broker', about.element)));
+    h('div', { class: 'columns' }, panel('Readiness', checks.element), panel('Journal and disk', journal.element)),
+    panel('Broker', about.element));
 
   let said = '';
+  let last = '';
   return {
     title: 'Overview',
     status(status) {
@@ -146,6 +168,7 @@ export function overview(root) {
       say(mark, sign(now.mark));
       say(text, now.text);
       say(detail, now.detail);
+      last = `At ${clockTime(Date.now())}: ${now.text}`;
       // Told aloud when it turns, not whenever a millisecond changes.
       if (said !== now.short) announce(now.text);
       said = now.short;
@@ -158,7 +181,8 @@ export function overview(root) {
       tiles.queued.update(count(queued.messages), bytes(queued.bytes));
       tiles.memory.update(bytes(memory.resident_bytes), `at most ${bytes(memory.maximum_bytes)} so far`);
       for (const [c, read] of charts) c.update(series(read));
-      drops.update(reasons(status.dropped || {}));
+      drops.update(reasons(status, ['dropped']));
+      refusals.update(reasons(status, ['refused', 'denied']));
       checks.update(status.checks || []);
       const j = status.journal || {};
       journal.update([
@@ -177,13 +201,17 @@ export function overview(root) {
         ['Not yet introduced', `${count(clients.half_open)} connections`],
       ]);
     },
+    /** What was true is not what is: without an answer nothing is green. */
+    stale(why) {
+      headline.className = 'headline';
+      say(mark, '?');
+      say(text, `Not known: ${why}.`);
+      say(detail, last);
+      said = '';
+    },
     async refresh() {
       const answer = await api('listeners');
       listeners.update(Array.isArray(answer) ? answer : answer.items || []);
     },
   };
-}
-
-function limit(value) {
-  return typeof value === 'number' ? count(value) : 'any number';
 }

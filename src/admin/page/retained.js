@@ -22,7 +22,7 @@ export function retained(root, _rest, parameters) {
     filters: [{ name: 'filter', label: 'Topic filter', placeholder: 'plant/+/temperature or plant/#' }],
     columns: [
       { title: 'Topic', value: (row) => ({ name: row.topic, href: `#/retained/${segment(row.topic)}` }) },
-      { title: 'Payload', value: (row) => ({ name: row.payload_preview ?? '' }) },
+      { title: 'Payload', value: (row) => (row.payload_preview === null ? { text: '(not text)', mark: 'none' } : { name: row.payload_preview }) },
       { title: 'Size', number: true, value: (row) => bytes(row.bytes) },
       { title: 'QoS', number: true, value: (row) => row.qos },
       { title: 'Retained', value: (row) => ({ text: ago(row.retained_at), title: fullTime(row.retained_at) }) },
@@ -78,7 +78,13 @@ export function payload() {
   };
 }
 
-const SHOWN = ['topic', 'payload_base64', 'payload_text', 'payload_preview', 'qos', 'bytes', 'retained_at', 'expires_at', 'properties'];
+/** A property's value as text; user properties are names and values. */
+function plainly(value) {
+  if (Array.isArray(value)) return value.map((pair) => `${pair.name}: ${pair.value}`).join(', ');
+  return String(value);
+}
+
+const SHOWN = ['topic', 'payload_base64', 'payload_text', 'payload_preview', 'qos', 'bytes', 'retained_at', 'expires_at'];
 
 export function message(root, topic) {
   const result = outcome();
@@ -104,14 +110,12 @@ export function message(root, topic) {
     if (!found) return;
     const data = fromBase64(found.payload_base64 || '');
     body.update(data);
-    const more = { ...found.properties, ...Object.fromEntries(Object.entries(found).filter(([key]) => !SHOWN.includes(key))) };
+    const more = Object.entries(found).filter(([key, value]) => !SHOWN.includes(key) && value !== null && plainly(value) !== '');
     about.update([
       ['Size', `${count(data.length)} bytes`],
       ['QoS', found.qos],
-      ['Retained', found.retained_at ? { text: ago(found.retained_at), title: fullTime(found.retained_at) } : '–'],
-      ['Expires', found.expires_at ? ago(found.expires_at) : 'never'],
-      ...Object.entries(more).filter(([, value]) => value !== null && String(value) !== '').map(([key, value]) =>
-        [words(key), { name: typeof value === 'object' ? JSON.stringify(value) : String(value) }]),
+      ['Expires', found.expires_at ? { text: ago(found.expires_at), title: fullTime(found.expires_at) } : 'never'],
+      ...more.map(([key, value]) => [words(key), { name: plainly(value) }]),
     ]);
   }
 
