@@ -27,7 +27,7 @@ impl Grants {
         let note = Arc::new(Note { file: "credentials".into(), line: 0, text: "granted by the credentials".into() });
         let entry = |pattern: &Pattern, actions| {
             let filter = pattern.of(who)?;
-            Some(Entry { allow: true, actions, qos: bits::ANY_QOS, filter, note: Arc::clone(&note) })
+            Some(Entry { allow: true, actions, qos: bits::ANY_QOS, filter, exact: false, note: Arc::clone(&note) })
         };
         let publish = self.publish.iter().filter_map(|pattern| entry(pattern, bits::PUBLISH));
         publish.chain(self.subscribe.iter().filter_map(|pattern| entry(pattern, bits::SUBSCRIBE))).collect()

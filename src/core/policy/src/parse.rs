@@ -124,7 +124,8 @@ fn rule(allow: bool, words: &mut Words<'_>, note: Note) -> Result<Rule, String> 
         if word.is(",") {
             return Err("expected topic filters separated by white space; quote one that holds a comma".to_owned());
         }
-        filters.push(Pattern::parse(&word.text)?);
+        let literal = word.text.strip_prefix('=');
+        filters.push((literal.is_some(), Pattern::parse(literal.unwrap_or(&word.text))?));
     }
     if filters.is_empty() {
         return Err("expected at least one topic filter behind \"on\"".to_owned());

@@ -43,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) actions: u8,
     pub(crate) qos: u8,
     pub(crate) filter: Arc<str>,
+    /// Whether the filter is meant as it is written, not as the topics that it matches.
+    pub(crate) exact: bool,
     pub(crate) note: Arc<Note>,
 }
 
@@ -189,6 +191,21 @@ impl Rights {
     }
 }
 
+impl Entry {
+    fn fits(&self, topic: &str) -> bool {
+        if self.exact { *self.filter == *topic } else { topic::matches(&self.filter, topic) }
+    }
+
+    /// Whether it decides about a SUBSCRIBE to `filter`: an allow must cover it whole, a deny any part of it.
+    fn decides(&self, filter: &str) -> bool {
+        match (self.exact, self.allow) {
+            (true, _) => *self.filter == *filter,
+            (false, true) => covers(&self.filter, filter),
+            (false, false) => overlaps(&self.filter, filter),
+        }
+    }
+}
+
 impl From<&Note> for RuleRef {
     fn from(note: &Note) -> Self {
         Self { file: Arc::clone(&note.file), line: note.line, text: note.text.clone() }
@@ -202,21 +219,15 @@ fn allowed(entry: Option<&Entry>) -> bool {
 /// The entry that decides: the first that matches.
 fn publishing<'e>(entries: &'e [Entry], topic: &str, qos: QoS, retain: bool) -> Option<&'e Entry> {
     let (action, qos) = (bits::publish(retain), 1 << qos as u8);
-    entries
-        .iter()
-        .find(|entry| entry.actions & action != 0 && entry.qos & qos != 0 && topic::matches(&entry.filter, topic))
+    entries.iter().find(|entry| entry.actions & action != 0 && entry.qos & qos != 0 && entry.fits(topic))
 }
 
 fn receiving<'e>(entries: &'e [Entry], topic: &str) -> Option<&'e Entry> {
-    entries.iter().find(|entry| entry.actions & bits::RECEIVE != 0 && topic::matches(&entry.filter, topic))
+    entries.iter().find(|entry| entry.actions & bits::RECEIVE != 0 && entry.fits(topic))
 }
 
 /// A filter is allowed when an entry covers it whole, and no entry before that denies a part of it.
 fn subscribing<'e>(entries: &'e [Entry], filter: &str, qos: QoS, shared: bool) -> Option<&'e Entry> {
     let (action, qos) = (bits::subscribe(shared), 1 << qos as u8);
-    entries.iter().find(|entry| {
-        entry.actions & action != 0
-            && entry.qos & qos != 0
-            && if entry.allow { covers(&entry.filter, filter) } else { overlaps(&entry.filter, filter) }
-    })
+    entries.iter().find(|entry| entry.actions & action != 0 && entry.qos & qos != 0 && entry.decides(filter))
 }

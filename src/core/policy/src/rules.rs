@@ -22,7 +22,8 @@ pub(crate) struct Rule {
     pub(crate) who: Vec<Term>,
     pub(crate) actions: u8,
     pub(crate) qos: u8,
-    pub(crate) filters: Vec<Pattern>,
+    /// Whether each is meant as it is written.
+    pub(crate) filters: Vec<(bool, Pattern)>,
     pub(crate) note: Arc<Note>,
 }
 
@@ -72,9 +73,10 @@ impl Rules {
     pub(crate) fn rights(&self, who: &Who<'_>) -> Rights {
         let mut entries = who.grants.map_or_else(Vec::new, |grants| grants.entries(who));
         for rule in self.rules.iter().filter(|rule| rule.who.iter().all(|term| self.holds(term, who))) {
-            for filter in rule.filters.iter().filter_map(|pattern| pattern.of(who)) {
+            let filters = rule.filters.iter().filter_map(|(exact, pattern)| Some((*exact, pattern.of(who)?)));
+            for (exact, filter) in filters {
                 let (allow, actions, qos) = (rule.allow, rule.actions, rule.qos);
-                entries.push(Entry { allow, actions, qos, filter, note: Arc::clone(&rule.note) });
+                entries.push(Entry { allow, actions, qos, filter, exact, note: Arc::clone(&rule.note) });
             }
         }
         Rights::of_entries(entries)

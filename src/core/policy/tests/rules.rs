@@ -106,6 +106,19 @@ fn a_filter_is_granted_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_filter_can_be_meant_as_it_is_written() {
+    let text = "
+        deny everyone to subscribe on =# =test/nosubscribe
+        allow everyone to subscribe on #
+    ";
+    let all = rights(text, None, "c");
+    for (filter, expected) in [("#", false), ("test/nosubscribe", false), ("test/#", true), ("+/#", true)] {
+        assert_eq!(all.subscribe(filter, false, AtMostOnce).is_some(), expected, "{filter}");
+    }
+    assert!(!all.receive("test/nosubscribe") && all.receive("test/other"));
+}
+
+#[test]
 fn f63_a_shared_subscription_is_judged_by_the_filter_inside() {
     let text = "allow user u to subscribe on ibm/c7/msg";
     let u = rights(text, Some("u"), "c");
