@@ -1,7 +1,9 @@
 // A stand-in for the admin door, for work on the page without a broker: the API's answers with plausible data, odd
-// names among them. `node tests/page/fake.mjs [PORT]`, then http://127.0.0.1:PORT, token "fake".
+// names among them. `node tests/page/fake.mjs [PORT [BROKER]]`, then http://127.0.0.1:PORT, token "fake";
+// BROKER is the port of a broker's WebSocket listener, for the console.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 const FOLDER = new URL('../../src/admin/page/', import.meta.url);
@@ -46,8 +48,8 @@ function makeRetained() {
   return topics.map((topic, i) => ({ topic, data: Buffer.from(payloads[i % payloads.length]), qos: i % 3, retained_at: at(-i * 60_000), expires_at: i % 4 ? null : at(3_600_000) }));
 }
 
-/** The server; `state` may be changed while it runs. */
-export function fake() {
+/** The server; `state` may be changed while it runs. `broker` is the port of a WebSocket listener. */
+export function fake(broker) {
   const state = { clients: makeClients(), retained: makeRetained(), mode: 'good', level: 'info', drops: 120, gone: false };
 
   const CHECKS = {
@@ -101,7 +103,7 @@ export function fake() {
     let n = 0;
     const timer = setInterval(() => {
       n += 1;
-      answer.write(JSON.stringify({ at: at(0), event: ['publish_received', 'delivered', 'dropped'][n % 3], client: ODD.markup, topic: `plant/${n}`, qos: n % 3, reason: n % 3 === 2 ? 'queue_full' : null }) + '\n');
+      answer.write(JSON.stringify({ at: Date.now(), event: ['received', 'routed', 'dropped'][n % 3], client: ODD.markup, address: '192.0.2.1:5000', packet: 'PUBLISH', topic: `plant/${n}`, qos: n % 3, ...(n % 3 === 2 && { detail: 'queue full' }) }) + '\n');
     }, 40);
     answer.on('close', () => clearInterval(timer));
   }
@@ -173,10 +175,22 @@ export function fake() {
     const { code, ...rest } = value;
     return Array.isArray(value) ? json(200, value) : json(code || 200, rest);
   });
+  // The console's connection goes on to a WebSocket listener of a broker, byte by byte.
+  server.on('upgrade', (request, socket, head) => {
+    if (!broker || request.url !== '/mqtt') return socket.destroy();
+    const lines = request.rawHeaders.map((part, i) => part + (i % 2 ? '\r\n' : ': ')).join('');
+    const on = connect(broker, '127.0.0.1', () => {
+      on.write(`GET /mqtt HTTP/1.1\r\n${lines}\r\n`);
+      on.write(head);
+      socket.pipe(on).pipe(socket);
+    });
+    on.on('error', () => socket.destroy());
+    return socket.on('error', () => on.destroy());
+  });
   return { server, state };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const port = Number(process.argv[2] || 8000);
-  fake().server.listen(port, '127.0.0.1', () => console.log(`http://127.0.0.1:${port}, token "${TOKEN}"`));
+  fake(Number(process.argv[3] || 0)).server.listen(port, '127.0.0.1', () => console.log(`http://127.0.0.1:${port}, token "${TOKEN}"`));
 }

@@ -43,6 +43,7 @@ function show(make, index) {
   turn += 1;
   screen?.close?.();
   main.replaceChildren();
+  main.classList.remove('stale');
   links.forEach((link, i) => (i === index ? link.setAttribute('aria-current', 'page') : link.removeAttribute('aria-current')));
   links[index]?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   screen = make(main);
@@ -96,7 +97,7 @@ async function ask() {
     if (mine !== turn) return;
     failures = 0;
     trouble.hidden = true;
-    main.removeAttribute('aria-busy');
+    main.classList.remove('stale');
     schedule(EVERY);
   } catch (error) {
     if (mine !== turn) return;
@@ -107,6 +108,7 @@ async function ask() {
     say(trouble, `Not up to date: ${error.message}. Trying again every ${Math.round(wait / 1000)} seconds.`);
     trouble.hidden = false;
     health.hidden = !known;
+    main.classList.toggle('stale', !known);
     if (!known) asking.stale?.(error.message);
     schedule(wait);
   }
