@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test verify fix config-docs
+.PHONY: run test verify fix config-docs deb
 
 # Serve on 127.0.0.1:1883 with the data in ./nightjar-data.
 run:
@@ -30,3 +30,13 @@ config-docs:
 	$(CARGO) build $(CARGOFLAGS)
 	$(CARGO) run --quiet $(CARGOFLAGS) -- config-docs > docs/configuration.md
 	$(CARGO) run --quiet $(CARGOFLAGS) -- config-docs --example > deploy/nightjar.toml
+
+# The Debian package, in target/debian. Needs cargo-deb (`cargo install cargo-deb`).
+deb:
+	$(CARGO) build --release --locked $(CARGOFLAGS)
+	mkdir -p target/package/man
+	target/release/nightjar man target/package/man
+	target/release/nightjar completions bash > target/package/nightjar.bash
+	target/release/nightjar completions zsh > target/package/_nightjar
+	target/release/nightjar completions fish > target/package/nightjar.fish
+	$(CARGO) deb --no-build

@@ -9,10 +9,12 @@
 //! | `parts` | from a configuration to what it describes |
 //! | `doors` | listeners, opened, changed and closed |
 //! | `reload` | a new configuration for a node that runs |
+//! | `systemd` | what a service manager is told |
 
 mod doors;
 mod parts;
 mod reload;
+mod systemd;
 
 pub use parts::parts;
 pub use reload::ReloadError;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use systemd::{Beats, Watchdog};
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -80,6 +83,7 @@ struct Node {
     broker: Arc<Broker>,
     store: Store,
     inside: Arc<Inside>,
+    beats: Beats,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
     feeder: JoinHandle<()>,
@@ -118,13 +122,14 @@ impl Node {
             let broker = Arc::clone(&broker);
             task::thread("feeder", move || broker.run_feeder())?
         };
+        let beats = Beats::new(clock.clone(), workers);
         let (stop, stopped) = watch::channel(false);
         let (ready, started) = sync_channel(workers);
         let mut threads = Vec::new();
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let (broker, ready, stopped) = (Arc::clone(&broker), ready.clone(), stopped.clone());
-            let sys_interval = config.sys.interval;
-            let body = move || run_loop(&broker, number == 0, sys_interval, inbox, &ready, stopped);
+            let (sys_interval, beats) = (config.sys.interval, beats.clone());
+            let body = move || run_loop(&broker, number, beats, sys_interval, inbox, &ready, stopped);
             threads.push(task::thread(&format!("loop-{number}"), body)?);
         }
         for _ in 0..workers {
@@ -133,13 +138,16 @@ impl Node {
         doors.apply(change);
         let state = Mutex::new(State { loaded, doors });
         let inside = Arc::new(Inside { broker: Arc::clone(&broker), clock, sources: sources.clone(), state });
-        Ok(Self { broker, store, inside, stop, threads, feeder })
+        Ok(Self { broker, store, inside, beats, stop, threads, feeder })
     }
 
     /// Sees to signals and certificates until the node is to stop.
     async fn attend(&self) -> Result<(), Error> {
         let mut signals = signal::Signals::new()?;
         let mut certificates = task::interval(CERTIFICATES);
+        let watchdog = Watchdog::new(self.store.clone(), self.beats.clone());
+        let mut alive = std::pin::pin!(watchdog.run());
+        systemd::ready();
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -148,16 +156,20 @@ impl Node {
                         return Ok(());
                     }
                     Signal::Reload => {
+                        systemd::reloading();
                         // What came of it is in the log.
                         let _ = self.inside.reload();
+                        systemd::ready();
                     }
                 },
+                () = &mut alive => {}
                 _ = certificates.tick() => self.inside.look_at_certificates(),
             }
         }
     }
 
     fn stop(self, patience: Duration) {
+        systemd::stopping();
         self.broker.begin_stop();
         let clock = Clock::machine();
         while self.broker.connected() > 0 && Duration::from_millis(clock.tick().0) < patience {
@@ -178,7 +190,8 @@ impl Node {
 /// One loop thread: its runtime, its sockets, its connections.
 fn run_loop(
     broker: &Arc<Broker>,
-    first: bool,
+    number: usize,
+    beats: Beats,
     sys_interval: Option<Duration>,
     mut inbox: Receiver<Open>,
     ready: &SyncSender<Result<(), Error>>,
@@ -186,7 +199,8 @@ fn run_loop(
 ) {
     let mut serve = |runtime: Runtime| {
         runtime.block_on(async {
-            let thread = broker.start_thread(first, sys_interval);
+            let thread = broker.start_thread(number == 0, sys_interval);
+            task::spawn(beats.clone().beat(number));
             let _ = ready.send(Ok(()));
             let open = async {
                 while let Some(Open { socket, listener }) = inbox.recv().await {

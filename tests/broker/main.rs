@@ -23,5 +23,6 @@ mod session;
 mod shared;
 mod subscribe;
 mod sys;
+mod systemd;
 mod v5_properties;
 mod will;
