@@ -19,7 +19,7 @@ use super::registry::Claim;
 use super::replay::Replay;
 use super::subscriber::Subscriber;
 use super::turn::Inbox;
-use super::{Broker, feed, stats};
+use super::{Broker, feed, stats, trace};
 use crate::env::entropy;
 use crate::telemetry::escape;
 use crate::transport::{Socket, TlsInfo};
@@ -360,6 +360,9 @@ impl Broker {
             transport = peer.about.door.kind.name(), version = version as u8, clean = connect.clean_start,
             present = taken.present, keep_alive = connect.keep_alive, expiry = peer.about.expiry, "connected"
         );
+        if trace::on() {
+            trace::connected(self.clock.now(), &peer, taken.present);
+        }
         claim.connect(&peer);
         let unusable = peer.lock().close;
         // The stop may have come while this connection was not yet among those that are told.

@@ -11,7 +11,7 @@ use super::publish::RouteCache;
 use super::replay::Replay;
 use super::sending::Pending;
 use super::subscriber::Subscriber;
-use super::{Broker, feed, stats};
+use super::{Broker, feed, stats, trace};
 use crate::env::task;
 use crate::store::Waiter;
 use crate::telemetry::escape;
@@ -186,6 +186,9 @@ impl Connection {
         Box::pin(self.farewell(&end)).await;
         self.leave(&end);
         self.left = true;
+        if trace::on() {
+            trace::disconnected(self.broker.clock.now(), &self.peer, end.in_words());
+        }
         tracing::info!(
             client = %escape(&self.peer.client_id), address = %self.peer.about.door.remote, listener = %self.peer.about.door.at.name,
             version = self.peer.version as u8, reason = %escape(&end.in_words()), "disconnected"

@@ -5,7 +5,7 @@ use super::handshake::Refusal;
 use super::listener::{Door, Listener, Place};
 use super::people::{Bounds, RateLimit, Share, TooMany};
 use super::turn::{self, Inbox};
-use super::{Broker, housekeeping, stats, sys, wheel};
+use super::{Broker, housekeeping, stats, sys, trace, wheel};
 use crate::env::task;
 use crate::telemetry::escape;
 use crate::transport::{self, Acceptor, Fresh};
@@ -123,6 +123,9 @@ async fn open(
 ) -> Option<(Box<Connection>, Counted)> {
     let mut remote = fresh.remote();
     let result = enter(&broker, &inbox, listener, fresh, &mut remote).await;
+    if let (Err(refusal), true) = (&result, trace::on()) {
+        trace::refused(broker.clock.now(), &remote, refusal.to_string());
+    }
     match result {
         Ok((connection, counted)) => Some((Box::new(connection), counted)),
         Err(refusal) if refusal.is_quiet() => {

@@ -5,7 +5,7 @@ use super::connection::{Ack, Connection, End};
 use super::publish::{Outcome, Route};
 use super::sending::Pending;
 use super::source::Source;
-use super::stats;
+use super::{stats, trace};
 use nightjar_mqtt::{
     Disconnect, Frame, Packet, PacketType, PublishRef, QoS, ReasonCode, Version, decode, decode_publish, topic,
 };
@@ -34,6 +34,9 @@ impl From<nightjar_mqtt::DecodeError> for End {
 impl Connection {
     /// Handles one packet. What it leads to is gathered and leaves at the end of the read.
     pub(crate) fn handle(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        if trace::on() {
+            trace::received(self.now, &self.peer, frame);
+        }
         if frame.kind == PacketType::Publish {
             let publish = decode_publish(frame, self.peer.version)?;
             return self.publish(&publish);
@@ -93,6 +96,9 @@ impl Connection {
         } else {
             self.accept(publish, &route)?
         };
+        if trace::on() {
+            trace::routed(self.now, &self.peer, &route.topic, publish, reason, route.receivers());
+        }
         if reason == ReasonCode::QuotaExceeded && self.peer.version != Version::V5 {
             // Before v5 an acknowledgement can only say that the message was taken.
             return Err(End::Violation(reason, "a queue or store that must take it is full"));

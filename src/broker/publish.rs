@@ -39,6 +39,13 @@ pub(crate) struct Route {
     queues_bounded: bool,
 }
 
+impl Route {
+    /// How many receive what is published here; a shared subscription counts as one.
+    pub(crate) fn receivers(&self) -> usize {
+        self.plan.receivers.len() + self.plan.groups.len()
+    }
+}
+
 /// The routes of the topics that one publisher uses, valid as long as no subscription changes.
 #[derive(Default)]
 pub(crate) struct RouteCache {

@@ -4,7 +4,7 @@
 use super::peer::Peer;
 use crate::transport::Remote;
 use nightjar_base::Wall;
-use nightjar_mqtt::topic;
+use nightjar_mqtt::{Frame, PacketType, PublishRef, ReasonCode, topic};
 use parking_lot::RwLock;
 use serde::Serialize;
 use std::net::IpAddr;
@@ -147,8 +147,76 @@ pub(crate) fn tell(at: Wall, client: Option<&Arc<str>>, remote: Option<&Remote>,
 }
 
 /// Tells of something that happened to a connected client.
-pub(crate) fn tell_of(at: Wall, peer: &Peer, event: Event) {
+fn tell_of(at: Wall, peer: &Peer, event: Event) {
     tell(at, Some(&peer.client_id), Some(&peer.about.door.remote), event);
+}
+
+/// A client was let in.
+pub(crate) fn connected(at: Wall, peer: &Peer, present: bool) {
+    let user = peer.about.identity.user.as_deref().unwrap_or("-");
+    let (listener, kind) = (&peer.about.door.at.name, peer.about.door.kind.name());
+    let detail = format!("user {user}, listener {listener}, {kind}, session present {present}");
+    tell_of(at, peer, Event { event: "connected", detail: Some(detail), ..Event::default() });
+}
+
+/// A connection was not let in.
+pub(crate) fn refused(at: Wall, remote: &Remote, why: String) {
+    tell(at, None, Some(remote), Event { event: "refused", detail: Some(why), ..Event::default() });
+}
+
+/// A connection is over.
+pub(crate) fn disconnected(at: Wall, peer: &Peer, why: String) {
+    tell_of(at, peer, Event { event: "disconnected", detail: Some(why), ..Event::default() });
+}
+
+/// A client sent a packet; what a PUBLISH is about is told when it is routed.
+pub(crate) fn received(at: Wall, peer: &Peer, frame: &Frame<'_>) {
+    let event =
+        Event { event: "received", packet: Some(name(frame.kind)), bytes: Some(frame.size), ..Event::default() };
+    tell_of(at, peer, event);
+}
+
+/// A client's message was routed, or was not.
+pub(crate) fn routed(
+    at: Wall,
+    peer: &Peer,
+    topic: &str,
+    publish: &PublishRef<'_>,
+    reason: ReasonCode,
+    receivers: usize,
+) {
+    let event = Event {
+        event: "routed",
+        packet: Some("PUBLISH"),
+        topic: Some(topic.to_owned()),
+        qos: Some(publish.qos as u8),
+        packet_id: (publish.packet_id != 0).then_some(publish.packet_id),
+        bytes: Some(publish.payload.len()),
+        receivers: Some(receivers),
+        detail: Some(reason.to_string()),
+        ..Event::default()
+    };
+    tell_of(at, peer, event);
+}
+
+fn name(kind: PacketType) -> &'static str {
+    match kind {
+        PacketType::Connect => "CONNECT",
+        PacketType::ConnAck => "CONNACK",
+        PacketType::Publish => "PUBLISH",
+        PacketType::PubAck => "PUBACK",
+        PacketType::PubRec => "PUBREC",
+        PacketType::PubRel => "PUBREL",
+        PacketType::PubComp => "PUBCOMP",
+        PacketType::Subscribe => "SUBSCRIBE",
+        PacketType::SubAck => "SUBACK",
+        PacketType::Unsubscribe => "UNSUBSCRIBE",
+        PacketType::UnsubAck => "UNSUBACK",
+        PacketType::PingReq => "PINGREQ",
+        PacketType::PingResp => "PINGRESP",
+        PacketType::Disconnect => "DISCONNECT",
+        PacketType::Auth => "AUTH",
+    }
 }
 
 #[cfg(test)]
