@@ -40,6 +40,16 @@ pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&settings)
 }
 
+/// Connects to a host and port.
+pub async fn connect(authority: &str) -> io::Result<TcpStream> {
+    TcpStream::connect(authority).await
+}
+
+/// Connects to a Unix socket.
+pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(path).await
+}
+
 /// A connected stream socket of either family.
 pub trait Stream: AsFd {
     /// Does `operation` if the socket is ready for it; if that would block, waits for readiness anew from then on.

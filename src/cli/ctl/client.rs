@@ -2,7 +2,7 @@
 
 use super::super::Failure;
 use crate::config::{Config, Sources};
-use crate::env::net::{TcpStream, UnixStream};
+use crate::env::net;
 use crate::env::task;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -141,11 +141,11 @@ impl Client {
         let request = request.body(Full::new(bytes)).map_err(|error| Failure::Other(error.into()))?;
         match &self.door {
             Door::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| self.no_connection(&error))?;
+                let stream = net::connect_unix(path).await.map_err(|error| self.no_connection(&error))?;
                 self.over(TokioIo::new(stream), request).await
             }
             Door::Tcp { authority, .. } => {
-                let stream = TcpStream::connect(authority).await.map_err(|error| self.no_connection(&error))?;
+                let stream = net::connect(authority).await.map_err(|error| self.no_connection(&error))?;
                 self.over(TokioIo::new(stream), request).await
             }
         }
