@@ -70,9 +70,11 @@ pub enum Error {
 /// When it cannot start.
 pub fn run(sources: &Sources, loaded: Loaded) -> Result<(), Error> {
     let patience = loaded.config.node.shutdown_timeout;
-    let node = Node::start(sources, loaded)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(node.attend())?;
+    // Before the doors are open: a log rotation that comes that early must not end the process.
+    let signals = runtime.block_on(async { signal::Signals::new() })?;
+    let node = Node::start(sources, loaded)?;
+    runtime.block_on(node.attend(signals));
     node.stop(patience);
     tracing::info!("stopped");
     Ok(())
@@ -142,8 +144,7 @@ impl Node {
     }
 
     /// Sees to signals and certificates until the node is to stop.
-    async fn attend(&self) -> Result<(), Error> {
-        let mut signals = signal::Signals::new()?;
+    async fn attend(&self, mut signals: signal::Signals) {
         let mut certificates = task::interval(CERTIFICATES);
         let watchdog = Watchdog::new(self.store.clone(), self.beats.clone());
         let mut alive = std::pin::pin!(watchdog.run());
@@ -153,7 +154,7 @@ impl Node {
                 signal = signals.next() => match signal {
                     Signal::Stop(name) => {
                         tracing::info!(signal = name, "stopping");
-                        return Ok(());
+                        return;
                     }
                     Signal::Reload => {
                         systemd::reloading();

@@ -280,6 +280,10 @@ pub enum Packet {
         code: u8,
         props: Vec<Prop>,
     },
+    Auth {
+        code: u8,
+        props: Vec<Prop>,
+    },
 }
 
 /// PUBACK's packet type.
@@ -363,6 +367,7 @@ fn parse(first: u8, c: &mut Cursor<'_>) -> Packet {
             let code = if c.bytes.is_empty() { 0 } else { c.byte() };
             Packet::Disconnect { code, props: if c.bytes.is_empty() { Vec::new() } else { c.props() } }
         }
+        15 => Packet::Auth { code: c.byte(), props: c.props() },
         _ => panic!("packet type {kind} from a server"),
     };
     assert!(c.bytes.is_empty(), "{} bytes left over after {packet:?}", c.bytes.len());
