@@ -43,6 +43,12 @@ impl Callout {
         let Some(url) = &settings.http_url else { return Ok(None) };
         let problem = |text: String| Problem { key: "auth.http_url", text };
         let is_https = url.starts_with("https://");
+        let authority = url.split_once("://").map_or(&**url, |(_, rest)| rest).split('/').next().unwrap_or_default();
+        if authority.contains('@') {
+            // It would be shown wherever the address is.
+            let text = "expected an address without user and password: what is secret goes into auth.http_token";
+            return Err(problem(text.to_owned()));
+        }
         if !is_https && !url.starts_with("http://") {
             return Err(problem(format!("expected an address that begins with http:// or https://, found {url:?}")));
         }
