@@ -199,11 +199,15 @@ fn who_publishes_too_much_can_be_disconnected() {
     let broker = Broker::configured(&config, &[]);
     for version in [V5, V311] {
         let mut fast = Connect::of(version, "fast").open_over(Stream::tcp(port));
-        (0..50).for_each(|_| drop(fast.send_publish(Publish::new("t", "x"))));
+        for _ in 0..50 {
+            fast.send_publish(Publish::new("t", "x"));
+        }
         fast.expect_disconnect(&[0x96]);
         // The other listener has no such limit.
         let mut other = broker.client(version, "other");
-        (0..50).for_each(|_| drop(other.send_publish(Publish::new("t", "x"))));
+        for _ in 0..50 {
+            other.send_publish(Publish::new("t", "x"));
+        }
         other.ping();
     }
 }
@@ -278,7 +282,9 @@ fn queued_messages_and_their_bytes_over_all_sessions() {
         // Whoever takes its messages makes room.
         for id in ["s1", "s2"] {
             let mut session = Connect::v5(id).persistent().open(&broker);
-            (0..taken).for_each(|_| drop(session.expect_payload(&size)));
+            for _ in 0..taken {
+                session.expect_payload(&size);
+            }
             session.expect_nothing();
             session.disconnect();
         }
@@ -376,7 +382,9 @@ fn what_a_listener_overrides() {
             client.subscribe_many(&[("a/b/c", 1), ("a/b", 1), ("c", 1)], &[]),
             [refused(0x8f), 1, refused(0x97)]
         );
-        (0..4).for_each(|n| drop(publisher.publish("a/b", n.to_string(), 1)));
+        for n in 0..4 {
+            publisher.publish("a/b", n.to_string(), 1);
+        }
         let ids = [client.expect_publish().id, client.expect_publish().id];
         client.expect_nothing();
         client.ack(crate::support::wire::PUBACK, ids[0]);

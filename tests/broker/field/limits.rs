@@ -1,6 +1,8 @@
 //! F64 and F65: floods before CONNECT, and a backlog that nobody reads.
 
-use crate::support::{Broker, Client, Connect, Packet, Publish, Read, ms, secs};
+use crate::support::broker::free_port;
+use crate::support::secrets::Authority;
+use crate::support::{Broker, Client, Connect, Packet, Publish, Read, Stream, V311, ms, secs};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -37,6 +39,66 @@ fn f64_nobody_makes_the_broker_hold_memory_before_connect() {
         assert_eq!(client.expect_closed_within(secs(10)), []);
     }
     assert!(start.elapsed() >= secs(3), "the silent ones have the time that the setting says");
+}
+
+#[test]
+fn f64_the_same_within_websocket_and_tls() {
+    const EACH: usize = 60;
+    let authority = Authority::new();
+    let server = authority.sign("localhost", 1);
+    let port = free_port();
+    let config = format!(
+        "[listeners.main]\naddress = \"127.0.0.1:{{port}}\"\nanonymous = true\n\
+         [listeners.tls]\naddress = \"127.0.0.1:{port}\"\nanonymous = true\ncertificate = \"{{folder}}/server.crt\"\n\
+         key = \"{{folder}}/server.key\"\n[limits]\nconnect_timeout = \"3s\"\n"
+    );
+    let files = [("server.crt", server.certificate.as_str()), ("server.key", server.key.as_str())];
+    let broker = Broker::configured(&config, &files);
+    let ca = authority.certificate();
+    broker.v311("warm").disconnect();
+    let before = broker.resident_kib();
+    let plain = || Stream::tcp(broker.port());
+    let tls = || Stream::tcp(port).tls(&ca, None);
+    let mut floods = Vec::new();
+    let mut silent = Vec::new();
+    for n in 0..EACH {
+        let stream = match n % 3 {
+            0 => plain().websocket(),
+            1 => tls(),
+            _ => tls().websocket(),
+        };
+        floods.push(Client::over(stream, V311));
+        // Nothing at all, half a handshake, half a request, and an upgrade with nothing behind it.
+        let stream = match n % 4 {
+            0 => Stream::tcp(port),
+            1 => Stream::tcp(port).after(&[0x16, 3, 1, 0x40, 0, 1]),
+            2 => plain().after(b"GET /mqtt HTTP/1.1\r\nHost: x\r\n"),
+            _ => plain().websocket(),
+        };
+        silent.push(Client::over(stream, V311));
+    }
+    // A frame that promises 256 MiB, and one that brings a CONNECT of that size.
+    for (n, flood) in floods.iter_mut().enumerate() {
+        if n % 3 == 0 {
+            let head = [&[0x82, 0xff][..], &(1u64 << 28).to_be_bytes(), &[0; 4]].concat();
+            flood.stream().frames().send_raw(&head);
+        } else {
+            flood.send_hex("10ffffff7f");
+        }
+        flood.try_send(&vec![0x61; 32 * 1024]);
+    }
+    let asked = Instant::now();
+    broker.v311("normal").disconnect();
+    assert!(asked.elapsed() < secs(1), "a normal client waited {:?}", asked.elapsed());
+    let grown = broker.resident_kib().saturating_sub(before);
+    assert!(grown < 64 * 1024, "memory grew by {grown} KiB");
+    for flood in &mut floods {
+        flood.expect_closed_within(secs(10));
+    }
+    for client in &mut silent {
+        client.bytes_until_closed();
+    }
+    broker.v311("after").disconnect();
 }
 
 #[test]
