@@ -24,6 +24,14 @@ struct Layered {
     layers: Mutex<Layers>,
 }
 
+/// However a connection ends, a layer that has a word for the end says it: who meets a bare end of the stream has to
+/// take it for an attack (TLS) or a failure (WebSocket).
+impl Drop for Layered {
+    fn drop(&mut self) {
+        self.layers.get_mut().farewell(&self.raw);
+    }
+}
+
 /// The socket under the layers.
 pub(super) enum Raw {
     Tcp(TcpStream),

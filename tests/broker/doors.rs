@@ -2,6 +2,7 @@
 
 use crate::support::broker::free_port;
 use crate::support::secrets::Authority;
+use crate::support::stream::frame;
 use crate::support::{Broker, Client, Connect, Packet, Publish, Stream, V5, V311};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -283,4 +284,94 @@ fn a_renewed_certificate_is_taken_up_and_nobody_is_disconnected() {
     assert!(matches!(after.publish("t", "x", 1), 0x10));
     after.send(&[0xc0, 0]);
     assert_eq!(after.recv(), Packet::Pingresp);
+}
+
+/// One connection of each transport, by name.
+fn each_transport(broker: &Broker, ca: &str, port: u16) -> [(&'static str, Stream); 4] {
+    let plain = || Stream::tcp(broker.port());
+    let tls = || Stream::tcp(port).tls(ca, None);
+    [("tcp", plain()), ("ws", plain().websocket()), ("tls", tls()), ("wss", tls().websocket())]
+}
+
+#[test]
+fn who_reads_late_gets_all_of_it_by_every_transport() {
+    const MESSAGES: usize = 300;
+    let (broker, authority, port) = secured("");
+    let mut publisher = broker.v5("publisher");
+    let body = "x".repeat(20_000);
+    for (name, stream) in each_transport(&broker, &authority.certificate(), port) {
+        let mut late = Connect::v5(name).persistent().open_over(stream);
+        late.subscribe("t", 1);
+        for n in 0..MESSAGES {
+            publisher.send_publish(Publish::new("t", format!("{n:04}{body}")).qos(1));
+        }
+        for _ in 0..MESSAGES {
+            assert!(matches!(publisher.recv(), Packet::Ack { code: 0, .. }));
+        }
+        for n in 0..MESSAGES {
+            late.expect_payload(format!("{n:04}{body}"));
+        }
+        late.expect_nothing();
+        late.disconnect();
+    }
+}
+
+#[test]
+fn the_last_words_arrive_by_every_transport() {
+    let (mut broker, authority, port) = secured("");
+    let ca = authority.certificate();
+    for (name, stream) in each_transport(&broker, &ca, port) {
+        let mut old = Connect::v5(name).open_over(stream);
+        broker.v5(name).ping();
+        old.expect_disconnect(&[0x8e]);
+        assert!(old.stream().ended_cleanly(), "taken over by {name}");
+    }
+    for (name, stream) in each_transport(&broker, &ca, port) {
+        let mut client = Connect::v311(name).open_over(stream);
+        client.send(&[0xe0, 0]);
+        client.expect_closed();
+        assert!(client.stream().ended_cleanly(), "DISCONNECT by {name}");
+    }
+    let mut clients = each_transport(&broker, &ca, port).map(|(name, stream)| Connect::v5(name).open_over(stream));
+    broker.terminate();
+    for client in &mut clients {
+        client.expect_disconnect(&[0x8b]);
+        assert!(client.stream().ended_cleanly(), "the broker stops");
+    }
+}
+
+#[test]
+fn a_websocket_that_says_goodbye_is_answered() {
+    let broker = Broker::start();
+    let mut client = Connect::v311("ws").open_over(Stream::tcp(broker.port()).websocket());
+    client.stream().frames().send_raw(&frame(0x88, &[3, 0xe8]));
+    assert_eq!(client.expect_closed(), []);
+    assert_eq!(client.stream().frames().control, [(8, vec![3, 0xe8])]);
+    // Frames that no client may send: unmasked, reserved bits, an unknown opcode, a long ping, a fragmented one.
+    for bad in [
+        vec![0x82, 2, 0xc0, 0],
+        frame(0xc2, &[0xc0, 0]),
+        frame(0x83, &[0xc0, 0]),
+        frame(0x89, &[0; 126]),
+        frame(0x09, b""),
+        frame(0x80, &[0xc0, 0]),
+    ] {
+        let mut client = Connect::v5("bad").open_over(Stream::tcp(broker.port()).websocket());
+        client.stream().frames().send_raw(&bad);
+        let seen = client.expect_closed();
+        assert!(!seen.contains(&Packet::Pingresp), "{bad:x?} was taken: {seen:?}");
+    }
+    broker.v5("next").ping();
+}
+
+#[test]
+fn a_message_larger_than_what_is_allowed_ends_a_websocket_too() {
+    let broker = Broker::with(&["mqtt.max_packet_size=10KiB"]);
+    let mut client = Connect::v5("ws").open_over(Stream::tcp(broker.port()).websocket());
+    // Many packets in one frame may be larger than one packet may be, but not without end.
+    let small = Publish::new("t", "x".repeat(1_000)).encode(V5);
+    client.send(&small.repeat(8));
+    client.ping();
+    client.send(&Publish::new("t", "x".repeat(11_000)).encode(V5));
+    client.expect_cut(&[0x95]);
 }

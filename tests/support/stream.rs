@@ -118,6 +118,15 @@ impl Stream {
         }
     }
 
+    /// Whether a connection that is over ended as its layers say it should: with a close frame, or a close_notify.
+    pub fn ended_cleanly(&mut self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => true,
+            Self::Tls(stream) => matches!(stream.read(&mut [0]), Ok(0)),
+            Self::WebSocket(websocket) => websocket.control.last().is_some_and(|(opcode, _)| *opcode == 8),
+        }
+    }
+
     /// Its WebSocket.
     #[track_caller]
     pub fn frames(&mut self) -> &mut WebSocket {
