@@ -98,6 +98,22 @@ export async function consoleScreen(page, retained, picture) {
   equal('no more than so many are kept', all.length, 500);
   check('in their order, each once', all.every((m, i) => m.payload === String(1199 - i)));
 
+  const stayed = await page.evaluate(async () => {
+    const { Client } = await import(new URL('page/mqtt.js', document.baseURI));
+    const url = new URL('mqtt', document.baseURI);
+    url.protocol = url.protocol.replace('http', 'ws');
+    return new Promise((resolve, reject) => {
+      const client = new Client(url, { keepAlive: 1, on: { open: () => {}, message: () => {}, close: reject } });
+      const look = setInterval(() => {
+        if (client.pongs < 4) return;
+        clearInterval(look);
+        client.on.close = resolve;
+        client.close();
+      }, 50);
+    });
+  });
+  equal('it stayed beyond its keep alive', stayed, 'disconnected');
+
   await page.getByLabel('Topic filter').fill('not/#/valid');
   await page.getByRole('button', { name: 'Subscribe', exact: true }).click();
   await page.locator('.outcome.bad').filter({ hasText: /Failed: / }).first().waitFor();

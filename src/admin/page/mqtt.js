@@ -112,8 +112,11 @@ class Reader {
  * connect again by itself: the console says that it ended, and a person decides.
  */
 export class Client {
-  constructor(url, { clientId = '', on }) {
+  constructor(url, { clientId = '', keepAlive = KEEP_ALIVE, on }) {
     this.on = on;
+    this.keepAlive = keepAlive;
+    this.pings = 0;
+    this.pongs = 0;
     this.pending = new Map();
     this.waiting = [];
     this.incoming = new Set();
@@ -130,7 +133,7 @@ export class Client {
 
   #connect(clientId) {
     const properties = [0x21, ...two(RECEIVE_MAXIMUM), 0x27, ...two(LARGEST >> 16), ...two(LARGEST & 0xffff)];
-    return packet(0x10, [...text('MQTT'), 5, 0x02, ...two(KEEP_ALIVE), ...variable(properties.length), ...properties, ...text(clientId)]);
+    return packet(0x10, [...text('MQTT'), 5, 0x02, ...two(this.keepAlive), ...variable(properties.length), ...properties, ...text(clientId)]);
   }
 
   /** Resolves with the reason code of the last acknowledgement, at once for QoS 0. */
@@ -209,7 +212,7 @@ export class Client {
   }
 
   #ended() {
-    clearInterval(this.pings);
+    clearInterval(this.timer);
     this.why ??= 'the connection ended';
     for (const one of [...this.pending.values(), ...this.waiting]) one.reject(new Error(this.why));
     this.pending.clear();
@@ -254,7 +257,7 @@ export class Client {
         fields.properties();
         return this.#done(id, fields.byte());
       }
-      case 13: this.ponged = true; return undefined;
+      case 13: this.pongs += 1; return undefined;
       case 14: {
         const code = fields.left ? fields.byte() : 0;
         const told = fields.left ? fields.properties().reasonString : null;
@@ -273,11 +276,10 @@ export class Client {
       return;
     }
     this.window = properties.receiveMaximum ?? 65535;
-    const every = properties.serverKeepAlive ?? KEEP_ALIVE;
-    this.ponged = true;
-    if (every) this.pings = setInterval(() => {
-      if (!this.ponged) this.#fail('the broker no longer answers');
-      this.ponged = false;
+    const every = properties.serverKeepAlive ?? this.keepAlive;
+    if (every) this.timer = setInterval(() => {
+      if (this.pongs < this.pings) this.#fail('the broker no longer answers');
+      this.pings += 1;
       this.#send(packet(0xc0, []));
     }, every * 500);
     this.on.open(properties);
