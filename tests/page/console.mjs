@@ -93,7 +93,7 @@ export async function consoleScreen(page, retained, picture) {
   });
   check('every message was acknowledged', codes.length === 1200 && codes.every((code) => code === 0));
   await page.locator('.place').filter({ hasText: /^1,200 messages/ }).waitFor();
-  await page.waitForFunction(() => document.querySelector('.log li pre').textContent === '1199');
+  await page.waitForFunction(() => document.querySelector('.log li pre')?.textContent === '1199');
   const all = await shown(page);
   equal('no more than so many are kept', all.length, 500);
   check('in their order, each once', all.every((m, i) => m.payload === String(1199 - i)));
