@@ -123,7 +123,7 @@ export function client(root, id) {
     if (!its) return;
     session.update([
       ['Kind', its.persistent ? 'persistent: survives a restart of either side' : 'ends with the connection'],
-      ['Was there at connect', c ? (its.present ? 'yes' : 'no') : '–'],
+      ...(c ? [['Was there at connect', its.present ? 'yes' : 'no']] : []),
       ['Ends', its.persistent ? ends(its) : 'with the connection'],
       ['Queued', `${count(its.queued)} messages, ${bytes(its.queued_bytes)}`],
     ]);
