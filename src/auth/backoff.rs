@@ -1,5 +1,6 @@
 //! Who failed too often waits: addresses and users, each for a time that doubles.
 
+use super::fingerprint;
 use nightjar_base::Tick;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -18,10 +19,11 @@ pub(super) struct Limits {
     pub(super) max: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Who {
     Address(IpAddr),
-    User(Box<str>),
+    /// The name's fingerprint: who fails chooses the name, and may choose a long one.
+    User(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +39,9 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Backoff(Mutex<HashMap<Who, Entry, foldhash::fast::RandomState>>);
 
-fn both(address: Option<IpAddr>, user: Option<&str>) -> impl Iterator<Item = Who> {
-    address.map(Who::Address).into_iter().chain(user.map(|user| Who::User(user.into())))
+/// Found before the table is locked: names may be long.
+fn both(address: Option<IpAddr>, user: Option<&str>) -> [Option<Who>; 2] {
+    [address.map(Who::Address), user.map(|user| Who::User(fingerprint(&[user.as_bytes()])))]
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -48,9 +51,10 @@ fn millis(duration: Duration) -> u64 {
 impl Backoff {
     /// How many milliseconds `address` or `user` must wait; 0 for none.
     pub(super) fn wait(&self, address: Option<IpAddr>, user: Option<&str>, now: Tick) -> u64 {
+        let both = both(address, user);
         let entries = self.0.lock();
-        let wait = |who| entries.get(&who).map_or(0, |entry: &Entry| entry.until.0.saturating_sub(now.0));
-        both(address, user).map(wait).max().unwrap_or(0)
+        let wait = |who: Who| entries.get(&who).map_or(0, |entry: &Entry| entry.until.0.saturating_sub(now.0));
+        both.into_iter().flatten().map(wait).max().unwrap_or(0)
     }
 
     /// `credentials` were wrong.
@@ -62,6 +66,7 @@ impl Backoff {
         limits: &Limits,
         now: Tick,
     ) {
+        let both = both(address, user);
         let mut entries = self.0.lock();
         if entries.len() >= MOST {
             entries.retain(|_, entry| entry.until > now);
@@ -69,7 +74,7 @@ impl Backoff {
                 entries.clear();
             }
         }
-        for who in both(address, user) {
+        for who in both.into_iter().flatten() {
             let entry =
                 entries.entry(who).or_insert(Entry { failures: 0, until: now, last: now, credentials: !credentials });
             // After a long calm it begins anew.
@@ -91,9 +96,10 @@ impl Backoff {
 
     /// `user` was right, from `address`.
     pub(super) fn succeeded(&self, address: Option<IpAddr>, user: Option<&str>) {
+        let both = both(address, user);
         let mut entries = self.0.lock();
         if !entries.is_empty() {
-            for who in both(address, user) {
+            for who in both.into_iter().flatten() {
                 entries.remove(&who);
             }
         }
@@ -127,6 +133,11 @@ mod tests {
             backoff.failed(None, Some("ann"), 7, &LIMITS, Tick(0));
         }
         assert_eq!(backoff.wait(None, Some("ann"), Tick(0)), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_small() {
+        assert!(size_of::<(Who, Entry)>() <= 64, "whoever fails chooses the name: none is kept");
     }
 
     #[test]
