@@ -21,7 +21,9 @@ use std::sync::atomic::Ordering;
 
 /// Topics whose routes one connection remembers, and receivers in all of them; beyond it starts again.
 const CACHED_ROUTES: usize = 1024;
-const CACHED_RECEIVERS: usize = 16_384;
+const CACHED_RECEIVERS: u32 = 16_384;
+/// Bytes of topics that a connection's routes may hold: each is there twice.
+const CACHED_TOPICS: u32 = 256 * 1024;
 /// Members of a shared group that are asked whether they have room before any connected one is taken.
 const MEMBERS_ASKED: usize = 64;
 
@@ -52,7 +54,9 @@ pub(crate) struct RouteCache {
     epoch: u64,
     last: Option<Arc<Route>>,
     /// Receivers that all remembered routes hold together.
-    receivers: usize,
+    receivers: u32,
+    /// Bytes of their topics.
+    topics: u32,
     routes: HashMap<Box<[u8]>, Arc<Route>, foldhash::fast::RandomState>,
 }
 
@@ -76,6 +80,7 @@ impl RouteCache {
     fn clear(&mut self) {
         self.last = None;
         self.receivers = 0;
+        self.topics = 0;
         self.routes.clear();
     }
 
@@ -93,10 +98,16 @@ impl RouteCache {
     }
 
     pub(crate) fn insert(&mut self, route: &Arc<Route>) {
-        if self.routes.len() >= CACHED_ROUTES || self.receivers >= CACHED_RECEIVERS {
+        let small = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let topic = small(route.topic.len());
+        if self.routes.len() >= CACHED_ROUTES
+            || self.receivers >= CACHED_RECEIVERS
+            || self.topics.saturating_add(topic) > CACHED_TOPICS
+        {
             self.clear();
         }
-        self.receivers += route.plan.receivers.len();
+        self.topics = self.topics.saturating_add(topic);
+        self.receivers = self.receivers.saturating_add(small(route.plan.receivers.len()));
         self.routes.insert(route.topic.as_bytes().into(), Arc::clone(route));
         self.last = Some(Arc::clone(route));
     }
@@ -378,6 +389,30 @@ impl Durable {
     fn into_ops(self, source: &Source<'_>, now: Wall, ops: &mut Vec<(ShardId, Op)>) {
         for (shard, targets) in self.shards {
             ops.push((shard, Op::Enqueue { message: Arc::clone(source.message()), targets, now }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_routes_hold_few_bytes_however_long_their_topics() {
+        let mut cache = RouteCache::default();
+        for number in 0..CACHED_ROUTES {
+            let route = Route {
+                topic: format!("{number}/{}", "t".repeat(60_000)).into(),
+                plan: Plan { receivers: Vec::new(), groups: Vec::new() },
+                reserved: false,
+                may_publish: MayPublish::ALL,
+                overflow: Overflow::DropOldest,
+                queue_qos0: false,
+                queues_bounded: false,
+            };
+            cache.insert(&Arc::new(route));
+            let held: usize = cache.routes.keys().map(|topic| topic.len()).sum();
+            assert!(held <= CACHED_TOPICS as usize, "{held}");
         }
     }
 }
