@@ -148,10 +148,14 @@ async fn enter(
 ) -> Result<(Connection, Counted), Refusal> {
     let settings = listener.settings().clone();
     let half_open = HalfOpen::new(broker);
+    let direct = *remote;
+    // Counted before anything is waited for; a balancer's own address says nothing of its clients.
+    let by_balancer = settings.transport.believes(&direct);
+    let counted = if by_balancer { None } else { broker.count_address(&direct)? };
     let opening = async {
         let arrived = transport::accept(fresh, &settings.transport).await?;
         *remote = arrived.remote;
-        let counted = broker.count_address(&arrived)?;
+        let counted = if by_balancer { broker.count_address(remote)? } else { counted };
         let opening = broker.receive_connect(&arrived.socket, &settings.limits).await?;
         Ok((arrived, counted, opening))
     };
@@ -166,14 +170,14 @@ async fn enter(
 
 impl Broker {
     /// Counts a connection for its address, where addresses are counted.
-    fn count_address(&self, arrived: &transport::Arrived) -> Result<Counted, Refusal> {
+    fn count_address(&self, remote: &transport::Remote) -> Result<Counted, Refusal> {
         let limits = self.limits.load();
         let bounds = Bounds {
             connections: limits.connections_per_address,
             arrivals: limits.connect_rate_per_address,
             rate: RateLimit::default(),
         };
-        let Some(address) = arrived.remote.ip().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
+        let Some(address) = remote.ip().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
         match self.addresses.enter(address, &bounds, self.clock.tick()) {
             Ok(share) => Ok(Some(Box::new(share))),
             Err(why) => {

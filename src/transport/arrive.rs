@@ -17,6 +17,8 @@ const TLS: u8 = 0x16;
 const CONNECT: u8 = 0x10;
 /// Bytes read at a time while a request's head is not complete.
 const READ: usize = 2048;
+/// What is read and dropped behind a request that was refused.
+const MOST_UNREAD: usize = 64 * 1024;
 
 /// What a listener speaks.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,14 @@ pub struct Options {
     pub proxied_user: bool,
     /// The largest frame before CONNECT was read, in bytes.
     pub first_frame: usize,
+}
+
+impl Options {
+    /// Whether `remote` is a balancer that is believed when it tells an address.
+    #[must_use]
+    pub fn believes(&self, remote: &Remote) -> bool {
+        *remote != Remote::Unix && is_trusted(remote, self)
+    }
 }
 
 /// Which WebSockets are let in.
@@ -301,8 +311,7 @@ impl Arriving<'_> {
     /// A trusted proxy in front may tell the address in a header field too.
     fn forwarded(&mut self, address: Option<IpAddr>) {
         if let (Some(address), false) = (address, self.options.proxy_protocol)
-            && is_trusted(&self.direct, self.options)
-            && self.direct != Remote::Unix
+            && self.options.believes(&self.direct)
         {
             self.remote = Remote::Ip(SocketAddr::new(address, 0));
         }
@@ -312,9 +321,14 @@ impl Arriving<'_> {
         // Whether it arrives does not matter any more.
         if self.layers.pass_down(answer.as_bytes()).is_ok() && self.flush().await.is_ok() {
             self.layers.farewell(&self.raw);
-            // What is unread when a socket is closed resets it, and may take the answer along.
+            // What is unread when a socket is closed resets it, and may take the answer along. Not for ever: a sender may
+            // be faster than we read.
             let mut rest = [0; READ];
-            while matches!(self.raw.receive(&mut rest), Ok(count) if count > 0) {}
+            for _ in 0..MOST_UNREAD / READ {
+                if !matches!(self.raw.receive(&mut rest), Ok(count) if count > 0) {
+                    break;
+                }
+            }
         }
     }
 
