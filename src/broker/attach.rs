@@ -394,6 +394,8 @@ impl Broker {
             opened: false,
             fills_store: false,
             now: self.clock.now(),
+            many: false,
+            had_turn: false,
             left: false,
             partial: rest,
             partial_since: None,

@@ -31,6 +31,8 @@ use std::time::Duration;
 const READ: usize = 64 * 1024;
 /// Reads before other connections get their turn.
 const READS_A_TURN: usize = 4;
+/// Packets of one read after which its turn is over: a read can hold very many small ones.
+const PACKETS_A_TURN: u64 = 1000;
 /// How long a publisher of durable messages is not read while the store is behind.
 const CONGESTION_PAUSE: Duration = Duration::from_millis(5);
 /// How long the last bytes to a client may take once its connection ends.
@@ -96,6 +98,10 @@ pub(crate) struct Connection {
     pub(crate) credentials_expire: Option<Wall>,
     /// What an enhanced authentication goes on with.
     pub(crate) renewal: Option<Box<Renewal>>,
+    /// The last read brought so many packets that others have their turn first.
+    pub(crate) many: bool,
+    /// It has had its turn, and others have not since.
+    pub(crate) had_turn: bool,
     /// All that follows from its end is done.
     pub(crate) left: bool,
     /// Until when it is not read because the store is behind.
@@ -214,7 +220,7 @@ impl Connection {
         self.note_deadline();
         loop {
             let result = match poll_fn(|context| self.poll_event(context)).await {
-                Event::Readable => self.read(),
+                Event::Readable => self.read().map(|()| self.note_unfinished()),
                 Event::Timer => self.check_deadlines(),
                 Event::Closed => self.told().and(Err(self.peer.lock().close.map_or(End::Closed, End::Told))),
             };
@@ -271,10 +277,17 @@ impl Connection {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match self.peer.stream.poll_read_ready(context) {
-            Poll::Ready(_) => Poll::Ready(Event::Readable),
-            Poll::Pending => Poll::Pending,
+        let ready = self.peer.stream.poll_read_ready(context).is_ready();
+        if ready && !self.had_turn {
+            self.had_turn = true;
+            return Poll::Ready(Event::Readable);
         }
+        if ready {
+            // Who sends faster than we read is always readable: it waits behind all who are ready now.
+            context.waker().wake_by_ref();
+        }
+        self.had_turn = false;
+        Poll::Pending
     }
 
     fn read(&mut self) -> Result<(), End> {
@@ -286,7 +299,7 @@ impl Connection {
                     Ok(count) => {
                         stats::add(|s| &s.bytes_received, count as u64);
                         self.take(&buffer[..count])?;
-                        if count < READ {
+                        if count < READ || self.many {
                             return Ok(());
                         }
                     }
@@ -296,6 +309,19 @@ impl Connection {
             }
             Ok(())
         })
+    }
+
+    /// What is on its way within a layer is a packet that is on its way.
+    fn note_unfinished(&mut self) {
+        if self.partial.is_empty() {
+            let unfinished = self.peer.stream.is_unfinished();
+            if unfinished && self.partial_since.is_none() {
+                self.partial_since = Some(self.broker.clock.tick());
+                self.note_deadline();
+            } else if !unfinished {
+                self.partial_since = None;
+            }
+        }
     }
 
     /// Takes what one read brought: all whole packets are handled, the rest is kept.
@@ -352,6 +378,7 @@ impl Connection {
             }
         };
         stats::add(|s| &s.packets_received, packets);
+        self.many = packets > PACKETS_A_TURN;
         (taken, result)
     }
 

@@ -2,6 +2,7 @@
 
 use super::limits::Limits;
 use super::{Broker, stats};
+use crate::env::task;
 use crate::transport::{self, Socket};
 use nightjar_mqtt::{
     ConnAck, Connect, DecodeError, ErrorKind, MAX_PACKET_SIZE, Packet, PacketType, ReasonCode, Version,
@@ -140,7 +141,13 @@ impl Broker {
 
 /// Appends what comes next to `buffer`; the end of the stream is an error.
 pub(crate) async fn read_some(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), Refusal> {
+    let mut rounds = 0_u32;
     loop {
+        // Whose layers are busy and bring nothing keeps nobody else from being served.
+        if rounds > 1 {
+            task::pause().await;
+        }
+        rounds = rounds.saturating_add(1);
         let length = buffer.len();
         buffer.resize(length + READ, 0);
         let result = socket.try_read(&mut buffer[length..]);

@@ -23,6 +23,10 @@ const READS: usize = 4;
 const WRITE: usize = 64 * 1024;
 /// What the WebSocket layer reads at a time, and keeps while idle: the default of the library would be 128 KiB.
 const FRAME_BUFFER: usize = 1024;
+/// What is held back at most: one write and as much again, which only answers to pings can add.
+const MOST_HELD: usize = WRITE * 2;
+/// Bytes of a control frame besides its payload: the header and the mask (RFC 6455 section 5.2).
+const CONTROL_HEADER: usize = 6;
 /// Room for the control frames of a WebSocket.
 const CONTROL: usize = 4 * 1024;
 
@@ -40,6 +44,8 @@ pub(super) struct Layers {
     taken: usize,
     /// Bytes for TLS, or for the socket where there is none, that were not taken yet.
     outbox: Vec<u8>,
+    /// Bytes of a WebSocket message that is not whole yet, or fewer.
+    unfinished: usize,
     over: Option<Over>,
 }
 
@@ -54,7 +60,7 @@ enum Over {
 
 impl Layers {
     pub(super) fn new(tls: Option<Box<ServerConnection>>) -> Self {
-        Self { tls, web: None, inbox: Vec::new(), taken: 0, outbox: Vec::new(), over: None }
+        Self { tls, web: None, inbox: Vec::new(), taken: 0, outbox: Vec::new(), unfinished: 0, over: None }
     }
 
     /// From now on bytes are WebSocket frames of at most `bytes`; `rest` came already.
@@ -81,6 +87,11 @@ impl Layers {
     /// Whether a read would find something that has come through already.
     pub(super) fn has_read(&self) -> bool {
         self.taken < self.inbox.len() || self.over.is_some()
+    }
+
+    /// Whether a WebSocket message has begun that is not whole yet.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished > 0
     }
 
     /// Whether something is to be written.
@@ -170,10 +181,21 @@ impl Layers {
         if self.over.is_some() {
             return;
         }
+        self.unfinished += bytes.len();
         let mut pipe = Pipe { input: bytes, output: &mut self.outbox };
         self.over = loop {
             match web.read(&mut pipe) {
-                Ok(Message::Binary(payload)) => self.inbox.extend_from_slice(&payload),
+                Ok(Message::Binary(payload)) => {
+                    self.unfinished = 0;
+                    self.inbox.extend_from_slice(&payload);
+                }
+                Ok(Message::Ping(payload) | Message::Pong(payload)) => {
+                    // These may come between the parts of a message, and are no part of it.
+                    self.unfinished = self.unfinished.saturating_sub(CONTROL_HEADER + payload.len());
+                    if pipe.output.len() > MOST_HELD {
+                        break Some(Over::Broken("WebSocket pings, whose answers it does not read"));
+                    }
+                }
                 Ok(Message::Text(_)) => {
                     // [MQTT-6.0.0-1]
                     let frame = CloseFrame { code: CloseCode::Unsupported, reason: "MQTT is binary".into() };
@@ -307,7 +329,7 @@ impl Read for Pipe<'_> {
 impl Write for Pipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Who sends pings and reads no pongs is not answered for ever.
-        if self.output.len() > WRITE * 2 + CONTROL {
+        if self.output.len() > MOST_HELD + CONTROL {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.output.extend_from_slice(bytes);

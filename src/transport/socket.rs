@@ -167,6 +167,16 @@ impl Socket {
         }
     }
 
+    /// Whether something came that is not whole enough to be MQTT bytes yet: part of a WebSocket message.
+    #[inline]
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        match &self.0 {
+            Inner::Layered(layered) => layered.layers.lock().is_unfinished(),
+            _ => false,
+        }
+    }
+
     /// Ready when there may be something to read.
     #[inline]
     pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
