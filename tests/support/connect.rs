@@ -131,6 +131,11 @@ impl Connect {
         self
     }
 
+    /// The protocol level.
+    pub fn version(&self) -> u8 {
+        self.version
+    }
+
     /// The bytes of the packet.
     pub fn encode(&self) -> Vec<u8> {
         let name = if self.version == V31 { "MQIsdp" } else { "MQTT" };
