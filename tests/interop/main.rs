@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doors;
 mod readme;
 
 use std::path::PathBuf;
@@ -215,7 +216,7 @@ fn mqttjs() {
     for version in ["3", "4", "5"] {
         let broker = Broker::start();
         let mut command = Command::new("node");
-        command.arg(folder().join("mqttjs.mjs")).args([&broker.port().to_string(), version]);
+        command.arg(folder().join("mqttjs.mjs")).args([&format!("mqtt://127.0.0.1:{}", broker.port()), version]);
         success(&format!("MQTT.js at level {version}"), command.output().unwrap());
     }
 }

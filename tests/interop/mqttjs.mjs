@@ -1,11 +1,14 @@
-// MQTT.js against the broker on the port that is given: node mqttjs.mjs PORT PROTOCOL_VERSION
+// MQTT.js against the broker at the URL that is given: node mqttjs.mjs URL PROTOCOL_VERSION [CA [USER PASSWORD]]
+import { readFileSync } from 'node:fs'
 import assert from 'node:assert/strict'
 import mqtt from 'mqtt'
 
-const [port, version] = process.argv.slice(2).map(Number)
+const [url, level, ca, username, password] = process.argv.slice(2)
+const version = Number(level)
 const base = {
-  host: '127.0.0.1',
-  port,
+  ca: ca && ca !== '-' ? readFileSync(ca) : undefined,
+  username,
+  password,
   protocolVersion: version,
   protocolId: version === 3 ? 'MQIsdp' : 'MQTT',
   reconnectPeriod: 0,
@@ -23,7 +26,7 @@ function within(what, promise) {
 
 // A client whose messages are kept until somebody asks for them, from before its connection on.
 async function open(options) {
-  const client = mqtt.connect({ ...base, ...options })
+  const client = mqtt.connect(url, { ...base, ...options })
   const inbox = []
   const waiting = []
   client.on('message', (topic, payload, packet) => {
@@ -137,7 +140,26 @@ async function large() {
   await client.endAsync()
 }
 
-for (const step of [everyQos, retained, whileAway, will, large]) {
+async function takeover() {
+  const first = await open({ clientId: 'taken' })
+  const gone = new Promise((resolve) => first.once('close', resolve))
+  const second = await open({ clientId: 'taken' })
+  await within('the first connection to be closed', gone)
+  await second.subscribeAsync('taken', { qos: 1 })
+  await second.publishAsync('taken', 'over', { qos: 1 })
+  assert.equal((await second.next('its own message')).payload, 'over')
+  await second.endAsync()
+}
+
+async function wrongPassword() {
+  if (!username) return
+  const refused = mqtt.connect(url, { ...base, password: 'wrong' })
+  const error = await within('the refusal', new Promise((resolve) => refused.once('error', resolve)))
+  assert.match(error.message, /Connection refused/)
+  await refused.endAsync(true)
+}
+
+for (const step of [everyQos, retained, whileAway, will, large, takeover, wrongPassword]) {
   await step()
   console.log(`${step.name}: ok`)
 }

@@ -1,4 +1,4 @@
-"""The paho client against the broker on the port that is given: paho_flow.py PORT PROTOCOL_LEVEL"""
+"""The paho client against a broker on this machine: paho_flow.py PORT PROTOCOL_LEVEL [tcp|websockets [CA]]"""
 
 import queue
 import sys
@@ -9,11 +9,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 PORT, LEVEL = int(sys.argv[1]), int(sys.argv[2])
+TRANSPORT = sys.argv[3] if len(sys.argv) > 3 else "tcp"
+CA = sys.argv[4] if len(sys.argv) > 4 else None
 LIMIT = 10
 
 
 def new_client(client_id, clean):
-    arguments = {"client_id": client_id, "protocol": LEVEL}
+    arguments = {"client_id": client_id, "protocol": LEVEL, "transport": TRANSPORT}
     if LEVEL != paho.MQTTv5:
         arguments["clean_session"] = clean
     if hasattr(paho, "CallbackAPIVersion"):
@@ -30,6 +32,8 @@ class Peer:
         self.client.on_message = lambda _c, _u, m: self.inbox.put((m.topic, m.payload, m.qos, m.retain))
         self.client.on_connect = lambda _c, _u, flags, code, *_: self.connected.put((flags["session present"], code))
         self.client.on_subscribe = lambda _c, _u, _mid, granted, *_: self.granted.put(granted)
+        if CA:
+            self.client.tls_set(CA)
         if will:
             self.client.will_set(*will)
         arguments = {}
@@ -38,7 +42,7 @@ class Peer:
             if not clean:
                 arguments["properties"] = Properties(PacketTypes.CONNECT)
                 arguments["properties"].SessionExpiryInterval = 300
-        self.client.connect("127.0.0.1", PORT, 60, **arguments)
+        self.client.connect("localhost" if CA else "127.0.0.1", PORT, 60, **arguments)
         self.client.loop_start()
         self.present, code = self.connected.get(timeout=LIMIT)
         assert code == 0, code
