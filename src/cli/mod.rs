@@ -1,7 +1,7 @@
 //! The command line: `nightjar serve · check-config · ctl · health · passwd · cert · version · store`.
 //!
 //! Exit codes: 0 a clean end, 1 anything else that went wrong, 2 a mistake in the configuration or the command line,
-//! 3 the store is damaged, 4 another process uses the data folder.
+//! 3 the store is damaged, 4 another process uses the data folder; of `ctl` also 5 not found, 6 refused, 7 not reached.
 
 mod cert;
 mod ctl;

@@ -22,6 +22,8 @@ const UNREACHABLE: u8 = 7;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest line of an answer in lines.
+const LONGEST_LINE: usize = 1 << 20;
 /// Where a package keeps the data, for who names no folder.
 const PACKAGED: &str = "/var/lib/nightjar/admin.sock";
 
@@ -60,25 +62,8 @@ impl Client {
     /// Asks, and gives the answer's JSON.
     pub(crate) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let (status, bytes) = self.exchange(method, path, body)?;
-        let value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
-        if status.is_success() {
-            return Ok(value);
-        }
-        let mut told = value.get("error").and_then(Value::as_str).unwrap_or_default().to_owned();
-        for mistake in value.get("mistakes").and_then(Value::as_array).into_iter().flatten() {
-            told += &format!("\n{}", mistake.as_str().unwrap_or_default());
-        }
-        if told.is_empty() {
-            told = format!("the broker answered {status}");
-        }
-        Err(failure(
-            match status {
-                StatusCode::NOT_FOUND => NOT_FOUND,
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => REFUSED,
-                _ => 1,
-            },
-            told,
-        ))
+        let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if status.is_success() { Ok(value) } else { Err(refused(status, &value)) }
     }
 
     /// Asks, and gives the answer's status and bytes, whatever they are.
@@ -104,13 +89,17 @@ impl Client {
         self.runtime.block_on(async {
             let mut response = self.send(Method::GET, path, None).await?;
             if !response.status().is_success() {
-                let code = if response.status() == StatusCode::NOT_FOUND { NOT_FOUND } else { REFUSED };
-                return Err(failure(code, format!("the broker answered {}", response.status())));
+                let status = response.status();
+                let bytes = response.into_body().collect().await.map_err(|error| self.unreachable(&error))?.to_bytes();
+                return Err(refused(status, &serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
             }
             let mut pending = Vec::new();
             while let Some(frame) = response.body_mut().frame().await {
                 let frame = frame.map_err(|error| self.unreachable(&error))?;
                 pending.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                if pending.len() > LONGEST_LINE {
+                    return Err(failure(1, "the broker's answer has a line without an end"));
+                }
                 while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = pending.drain(..=end).collect();
                     each(String::from_utf8_lossy(&line).trim_end())?;
@@ -178,9 +167,29 @@ impl Client {
     }
 }
 
+/// What an answer means that is no success.
+fn refused(status: StatusCode, value: &Value) -> Failure {
+    let mut told = value.get("error").and_then(Value::as_str).unwrap_or_default().to_owned();
+    for mistake in value.get("mistakes").and_then(Value::as_array).into_iter().flatten() {
+        told += &format!("\n{}", mistake.as_str().unwrap_or_default());
+    }
+    if told.is_empty() {
+        told = format!("the broker answered {status}");
+    }
+    let code = match status {
+        StatusCode::NOT_FOUND => NOT_FOUND,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => REFUSED,
+        _ => 1,
+    };
+    failure(code, told)
+}
+
 fn door(whereabouts: Whereabouts<'_>) -> Result<Door, Failure> {
     let Whereabouts { sources, url, token } = whereabouts;
     if let Some(url) = url {
+        if url.starts_with("https://") {
+            return Err(failure(2, "--url: the admin door speaks no TLS; put a proxy that does in front of it"));
+        }
         let authority = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         if authority.contains('/') || !authority.contains(':') {
             return Err(failure(2, format!("--url: expected http://HOST:PORT, found {url:?}")));
