@@ -25,11 +25,12 @@ fix: config-docs
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged $(CARGOFLAGS)
 	$(CARGO) fmt --all
 
-# The manual of the settings and the example config file, from the code.
+# The manual of the settings, the example config file and the list of metrics, from the code.
 config-docs:
 	$(CARGO) build $(CARGOFLAGS)
 	$(CARGO) run --quiet $(CARGOFLAGS) -- config-docs > docs/configuration.md
 	$(CARGO) run --quiet $(CARGOFLAGS) -- config-docs --example > deploy/nightjar.toml
+	$(CARGO) run --quiet $(CARGOFLAGS) -- config-docs --metrics > docs/metrics.md
 
 # The Debian package, in target/debian. Needs cargo-deb (`cargo install cargo-deb`).
 deb:

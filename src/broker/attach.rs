@@ -17,18 +17,17 @@ use super::people::{Bounds, Share, Throttle};
 use super::publish::RouteCache;
 use super::registry::Claim;
 use super::replay::Replay;
-use super::subscriber::Subscriber;
+use super::subscriber::{Filters, Subscriber};
 use super::turn::Inbox;
 use super::{Broker, feed, stats, trace};
 use crate::env::entropy;
 use crate::telemetry::escape;
 use crate::transport::{Socket, TlsInfo};
 use nightjar_base::{ClientId, SessionId, ShardId};
-use nightjar_mqtt::{ConnAck, Connect, Message, Packet, ReasonCode, SubscriptionOptions, Version, encode};
+use nightjar_mqtt::{ConnAck, Connect, Message, Packet, ReasonCode, Version, encode};
 use nightjar_policy::Rights;
 use nightjar_session::{Inbound, KeepAlive};
 use nightjar_shard::{Op, Subscribed, Will};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What the store knows of a session at attach.
@@ -38,7 +37,7 @@ pub(super) struct Taken {
     pub(super) subscriber: Arc<Subscriber>,
     pub(super) head: u64,
     inbound: Vec<u16>,
-    filters: HashMap<Arc<str>, SubscriptionOptions>,
+    filters: Filters,
     replays: Vec<Replay>,
 }
 
@@ -259,7 +258,7 @@ impl Broker {
     /// Settles what an earlier connection left behind before its session is resumed or ended: a will that is due is
     /// published, and so is one whose session ends now [MQTT-3.1.3-9]; other members of its groups get what the queue
     /// of an ending session holds of shared subscriptions.
-    async fn settle(&self, shard: ShardId, session: SessionId, resumes: bool, ops: &mut Vec<(ShardId, Op)>) {
+    pub(super) async fn settle(&self, shard: ShardId, session: SessionId, resumes: bool, ops: &mut Vec<(ShardId, Op)>) {
         if !resumes {
             self.redistribute_queue(shard, session).await;
         }
@@ -290,7 +289,7 @@ impl Broker {
             subscriber: Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), None, None, Rights::open())),
             head: 1,
             inbound: Vec::new(),
-            filters: HashMap::new(),
+            filters: Filters::default(),
             replays: Vec::new(),
         }
     }
@@ -322,6 +321,7 @@ impl Broker {
             identity,
             keep_alive: keep_alive.unwrap_or(connect.keep_alive),
             clean_start: connect.clean_start,
+            present: taken.present,
             expiry: limits.expiry(connect),
             since: self.clock.now(),
         };
@@ -370,6 +370,7 @@ impl Broker {
         if let Some(close) = unusable.or(stopping) {
             peer.close(close);
         }
+        *taken.subscriber.filters() = taken.filters;
         taken.subscriber.connected(Arc::clone(&peer));
         if session.is_some() {
             feed::feed(self, &peer);
@@ -385,7 +386,6 @@ impl Broker {
             expiry: peer.about.expiry,
             connect_expiry: if version == Version::V5 { connect.properties.session_expiry } else { 0 },
             inbound: Inbound::new(announced, alias_maximum, taken.inbound),
-            filters: taken.filters,
             routes: RouteCache::default(),
             ops: Vec::new(),
             acks: Vec::new(),

@@ -16,11 +16,10 @@ use crate::env::task;
 use crate::store::Waiter;
 use crate::telemetry::escape;
 use nightjar_base::{Position, SessionId, ShardId, Tick, Wall};
-use nightjar_mqtt::{DecodeError, ReasonCode, SubscriptionOptions, Version, frame};
+use nightjar_mqtt::{DecodeError, ReasonCode, Version, frame};
 use nightjar_session::{Inbound, KeepAlive};
 use nightjar_shard::{Op, Will};
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -69,7 +68,6 @@ pub(crate) struct Connection {
     /// The one that a v5 client asked for at CONNECT.
     pub(crate) connect_expiry: u32,
     pub(crate) inbound: Inbound,
-    pub(crate) filters: HashMap<Arc<str>, SubscriptionOptions>,
     pub(crate) routes: RouteCache,
     pub(crate) ops: Vec<(ShardId, Op)>,
     pub(crate) acks: Vec<Ack>,
@@ -163,6 +161,7 @@ impl End {
             Self::Told(Close::StoreFailed) => "its queue cannot be read".into(),
             Self::Told(Close::Revoked) => "its credentials do not stand any more".into(),
             Self::Told(Close::Expired) => "its credentials have expired".into(),
+            Self::Told(Close::Kicked) => "disconnected by an operator".into(),
         }
     }
 }

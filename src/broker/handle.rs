@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// A handle of the broker for code that lives in the same process.
 #[derive(Clone)]
 pub struct Handle {
-    broker: Arc<Broker>,
+    pub(super) broker: Arc<Broker>,
 }
 
 impl Handle {
@@ -16,6 +16,11 @@ impl Handle {
     #[must_use]
     pub fn new(broker: Arc<Broker>) -> Self {
         Self { broker }
+    }
+
+    /// Lets what this thread does for the broker be counted. Called once, by each thread that uses a handle.
+    pub fn enter_thread(&self) {
+        super::stats::enter(self.broker.board.join());
     }
 
     /// Publishes `message` and waits until that is as durable as a PUBACK would say. The reason code is PUBACK's.

@@ -26,6 +26,7 @@ impl Connection {
     /// since whoever attaches next submits after this.
     pub(crate) fn leave(&mut self, end: &End) {
         self.forget_note();
+        stats::add(|s| &s.disconnections, 1);
         let (shared, sent) = {
             let mut state = self.peer.lock();
             (state.finish(), state.out.sent())
@@ -33,7 +34,8 @@ impl Connection {
         self.subscriber.disconnected(&self.peer, sent);
         let keeps_queue = self.durable.is_some_and(|durable| durable.queue);
         if !keeps_queue {
-            for filter in self.filters.keys() {
+            let filters = std::mem::take(&mut *self.subscriber.filters());
+            for filter in filters.keys() {
                 self.broker.remove_route(&self.subscriber, filter);
             }
         }

@@ -13,16 +13,19 @@
 //! | `registry`, `subscriber` | who is connected, who can receive |
 //! | `wheel`, `stats`, `sys`, `limits` | time, counters, `$SYS`, bounds |
 //! | `ports`, `handle` | what a cluster implements; the client on the inside |
+//! | `inspect`, `drops` | what the admin door sees and does |
 
 mod access;
 mod attach;
 mod authenticate;
 mod connack;
 mod connection;
+mod drops;
 mod feed;
 mod handle;
 mod handshake;
 mod housekeeping;
+pub mod inspect;
 mod leave;
 mod limits;
 mod listen;
@@ -257,8 +260,8 @@ mod tests {
     /// What an idle connection holds besides its socket: the design allows 2 KiB with all the bookkeeping around it.
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<super::connection::Connection>() <= 496, "{}", size_of::<super::connection::Connection>());
-        assert!(size_of::<super::peer::Peer>() <= 616, "{}", size_of::<super::peer::Peer>());
+        assert!(size_of::<super::connection::Connection>() <= 448, "{}", size_of::<super::connection::Connection>());
+        assert!(size_of::<super::peer::Peer>() <= 640, "{}", size_of::<super::peer::Peer>());
         assert!(super::listen::task_size() <= 200, "{}", super::listen::task_size());
     }
 }

@@ -75,6 +75,7 @@ impl Connection {
     }
 
     fn publish(&mut self, publish: &PublishRef<'_>) -> Result<(), End> {
+        self.peer.count_received();
         stats::add(|s| &s.publish_received, 1);
         stats::add(|s| &s.publish_bytes_received, publish.payload.len() as u64);
         if let Some(throttle) = &mut self.throttle {
@@ -209,6 +210,9 @@ impl Connection {
             }
             broker.deliver(&source, &route, &mut self.ops, now)
         };
+        if outcome == Outcome::NoSubscribers {
+            stats::add(|s| &s.unmatched, 1);
+        }
         self.scratch = scratch;
         self.fills_store |= self.ops.len() > before;
         Ok(if publish.retain && outcome == Outcome::NoSubscribers { ReasonCode::Success } else { outcome.reason() })

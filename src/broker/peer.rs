@@ -15,7 +15,7 @@ use nightjar_base::{ClientId, Position, Wall};
 use nightjar_mqtt::{ReasonCode, Version};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
@@ -43,6 +43,8 @@ pub(crate) struct Peer {
     pub(crate) feeder: Arc<Feeder>,
     pub(crate) subscriber: Weak<Subscriber>,
     state: Mutex<State>,
+    /// PUBLISH packets received on this connection; written by its own task alone.
+    received: AtomicU64,
     signals: AtomicU8,
     waker: Mutex<Option<Waker>>,
     gone: AtomicBool,
@@ -59,6 +61,8 @@ pub(crate) struct About {
     /// The keep alive in force, in seconds.
     pub(crate) keep_alive: u16,
     pub(crate) clean_start: bool,
+    /// Whether there was a session to go on with.
+    pub(crate) present: bool,
     /// The session expiry interval granted at CONNECT, in seconds.
     pub(crate) expiry: u32,
     pub(crate) since: Wall,
@@ -83,6 +87,8 @@ pub(crate) enum Close {
     Revoked,
     /// Its credentials have expired.
     Expired,
+    /// An operator wants it gone.
+    Kicked,
 }
 
 impl Close {
@@ -96,6 +102,7 @@ impl Close {
             Self::StoreFailed => ReasonCode::UnspecifiedError,
             Self::Revoked => ReasonCode::NotAuthorized,
             Self::Expired => ReasonCode::MaximumConnectTime,
+            Self::Kicked => ReasonCode::AdministrativeAction,
         }
     }
 }
@@ -123,6 +130,7 @@ impl Peer {
             feeder,
             subscriber: Arc::downgrade(subscriber),
             state: Mutex::new(state),
+            received: AtomicU64::new(0),
             signals: AtomicU8::new(0),
             waker: Mutex::new(None),
             gone: AtomicBool::new(false),
@@ -134,6 +142,17 @@ impl Peer {
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// Counts one PUBLISH of the client. Called by the connection's task alone: no locked instruction is needed.
+    #[inline]
+    pub(crate) fn count_received(&self) {
+        self.received.store(self.received.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// PUBLISH packets received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Sees to it that what was appended under `state` is written at the end of this thread's turn.

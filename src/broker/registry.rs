@@ -101,6 +101,22 @@ impl Registry {
         self.maximum.load(Ordering::Relaxed)
     }
 
+    /// The client's connection.
+    pub(crate) fn find(&self, client_id: &str) -> Option<Arc<Peer>> {
+        self.part(client_id).lock().get(client_id).and_then(|slot| slot.current.lock().clone())
+    }
+
+    /// Shows every connection to `look`, which must lock nothing.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Arc<Peer>)) {
+        for part in &self.parts {
+            for slot in part.lock().values() {
+                if let Some(peer) = &*slot.current.lock() {
+                    look(peer);
+                }
+            }
+        }
+    }
+
     /// All connections there are now.
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
         let of = |part: &Mutex<HashMap<ClientId, Arc<Slot>>>| -> Vec<_> {

@@ -1,5 +1,10 @@
 //! What waits to be sent to one client, and when it may go: the part of a peer that its lock guards.
 
+mod figures;
+
+pub(crate) use figures::Figures;
+
+use super::drops::{Drops, Reason};
 use super::outbox::{Outbox, SHARE_FROM};
 use super::peer::Close;
 use super::replay::Replay;
@@ -55,6 +60,9 @@ pub(crate) struct State {
     pub(crate) stepping: Option<Arc<str>>,
     /// Messages of shared subscriptions under way on a transient session: they go to another member if this one leaves.
     shared: Option<VecDeque<(u64, SharedUnderWay)>>,
+    /// PUBLISH packets sent on this connection.
+    pub(crate) sent: u64,
+    pub(crate) drops: Drops,
 }
 
 /// What bounds the sending to one client.
@@ -149,6 +157,8 @@ impl State {
             replays: VecDeque::new(),
             stepping: None,
             shared: None,
+            sent: 0,
+            drops: Drops::default(),
         }
     }
 
@@ -158,10 +168,10 @@ impl State {
     }
 
     /// Whether the client may have what was published on `topic`: asked again for what has waited since.
-    pub(crate) fn may_receive(&self, topic: &str) -> bool {
+    pub(crate) fn may_receive(&mut self, topic: &str) -> bool {
         let may = self.rights.as_ref().is_none_or(|rights| rights.receive(topic));
         if !may {
-            stats::add(|s| &s.dropped_denied, 1);
+            self.drops.note(Reason::Denied, topic.as_bytes());
         }
         may
     }
@@ -226,7 +236,7 @@ impl State {
         }
         if copy.qos == QoS::AtMostOnce {
             if self.is_slow() {
-                stats::add(|s| &s.dropped_slow, 1);
+                self.drops.note(Reason::Slow, source.parts().topic);
                 return false;
             }
             return self.send(source, copy, 0, false, many);
@@ -254,7 +264,7 @@ impl State {
     /// Puts a message of a transient session into its queue, which is bounded.
     fn wait(&mut self, message: &Arc<Message>, copy: &Copy<'_>) {
         let queue = self.waiting.get_or_insert_default();
-        if !queue.push(message, copy, &self.limits.waiting) {
+        if !queue.push(message, copy, &self.limits.waiting, &mut self.drops) {
             self.close.get_or_insert(Close::QueueFull);
         }
     }
@@ -266,7 +276,7 @@ impl State {
         while self.has_room() {
             let Some(waiting) = self.next_waiting() else { break };
             if waiting.message.is_expired(now) {
-                stats::add(|s| &s.dropped_expired, 1);
+                self.drops.note(Reason::Expired, waiting.message.topic_bytes());
                 continue;
             }
             if !self.may_receive(waiting.message.topic()) {
@@ -315,7 +325,7 @@ impl State {
             // What was sent before is never given up [MQTT-4.3.3-7].
             let expired = entry.sequence >= self.out.sent() && entry.message.is_expired(now);
             if expired {
-                stats::add(|s| &s.dropped_expired, 1);
+                self.drops.note(Reason::Expired, entry.message.topic_bytes());
             }
             let denied = entry.sequence >= self.out.sent() && !self.may_receive(entry.message.topic());
             let source = Source::of_message(&entry.message, now);
@@ -346,7 +356,7 @@ impl State {
 
     /// Whether the packet is within the client's Maximum Packet Size [MQTT-3.1.2-24]; what is not is never sent
     /// [MQTT-3.1.2-25].
-    fn fits(&self, parts: &PublishParts<'_>, copy: &Copy<'_>) -> bool {
+    fn fits(&mut self, parts: &PublishParts<'_>, copy: &Copy<'_>) -> bool {
         if self.limits.packet == usize::MAX {
             return true;
         }
@@ -360,7 +370,7 @@ impl State {
         };
         let fits = publish_size(self.version, parts, &delivery) <= self.limits.packet;
         if !fits {
-            stats::add(|s| &s.dropped_too_large, 1);
+            self.drops.note(Reason::TooLarge, parts.topic);
         }
         fits
     }
@@ -392,6 +402,7 @@ impl State {
         } else {
             encode_publish(self.version, &parts, &delivery, self.outbox.buffer());
         }
+        self.sent += 1;
         stats::add(|s| &s.publish_sent, 1);
         stats::add(|s| &s.packets_sent, 1);
         stats::add(|s| &s.publish_bytes_sent, parts.payload.len() as u64);

@@ -1,5 +1,6 @@
 //! From the journal to the connected sessions: what became durable becomes visible.
 
+use super::drops::Reason;
 use super::peer::Peer;
 use super::sending::Fed;
 use super::subscriber::Subscriber;
@@ -58,8 +59,17 @@ impl JournalSink {
         }
     }
 
+    /// Counted, and remembered for whoever asks why a connected client misses something.
+    fn note_overflow(&mut self, shard: ShardId, session: SessionId) {
+        let peer = self.subscriber(shard, session).and_then(|subscriber| subscriber.peer().clone());
+        match peer {
+            Some(peer) => peer.lock().drops.note(Reason::QueueFull, b""),
+            None => stats::add(|s| &s.dropped_queue_full, 1),
+        }
+    }
+
     fn overflowed(&mut self, shard: ShardId, session: SessionId) {
-        stats::add(|s| &s.dropped_queue_full, 1);
+        self.note_overflow(shard, session);
         if self.overflowed.len() >= REMEMBERED_OVERFLOWS {
             self.overflowed.clear();
         }

@@ -18,6 +18,12 @@ macro_rules! counters {
         pub struct Totals { $($(#[$doc])* pub $name: u64,)* }
 
         impl Totals {
+            /// Every counter by its name.
+            #[must_use]
+            pub fn each(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+
             fn add(&mut self, stats: &Stats) {
                 $(self.$name = self.$name.wrapping_add(stats.$name.load(Ordering::Relaxed));)*
             }
@@ -52,6 +58,8 @@ counters! {
     dropped_expired,
     /// Messages dropped: the receiver may not have them.
     dropped_denied,
+    /// Messages that clients published and nobody subscribed to.
+    unmatched,
     /// PUBLISH packets that their publishers had no right to.
     denied_publish,
     /// Filters in SUBSCRIBE packets that were refused for want of a right.
@@ -80,8 +88,31 @@ counters! {
     sockets_opened,
     /// CONNECT packets accepted.
     connections,
+    /// Connections that ended.
+    disconnections,
     /// Persistent sessions that ended because they expired.
     sessions_expired,
+}
+
+impl Totals {
+    fn beginning(&self, with: &'static str) -> impl Iterator<Item = (&'static str, u64)> {
+        self.each().into_iter().filter_map(move |(name, count)| Some((name.strip_prefix(with)?, count)))
+    }
+
+    /// Messages that were dropped, by reason.
+    pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.beginning("dropped_")
+    }
+
+    /// What was refused, by reason: connections, and what clients asked for that is limited.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.beginning("refused_")
+    }
+
+    /// What clients had no right to, by what they tried.
+    pub fn denied(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.beginning("denied_")
+    }
 }
 
 thread_local! {
@@ -144,5 +175,12 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|thread| thread.join().expect("it counts and ends"));
         assert_eq!(board.totals(), Totals { bytes_sent: 12, ..Totals::default() });
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_counters() {
+        let totals = Totals { dropped_slow: 2, dropped_expired: 1, refused_user: 3, ..Totals::default() };
+        assert!(totals.dropped().eq([("slow", 2), ("queue_full", 0), ("too_large", 0), ("expired", 1), ("denied", 0)]));
+        assert!(totals.refused().any(|reason| reason == ("user", 3)));
     }
 }

@@ -72,7 +72,7 @@ impl Connection {
 
     /// Routes to one filter.
     fn grant(&mut self, filter: &str, options: SubscriptionOptions) -> Result<Granted, ReasonCode> {
-        let known = self.filters.get_key_value(filter).map(|(filter, _)| Arc::clone(filter));
+        let known = self.subscriber.filters().get_key_value(filter).map(|(filter, _)| Arc::clone(filter));
         if known.is_none() && self.has_no_room() {
             stats::add(|s| &s.refused_subscriptions, 1);
             return Err(ReasonCode::QuotaExceeded);
@@ -86,14 +86,14 @@ impl Connection {
             };
         let filter: Arc<str> = known.unwrap_or_else(|| filter.into());
         self.broker.add_route(&self.subscriber, &filter, options);
-        self.filters.insert(Arc::clone(&filter), options);
+        self.subscriber.filters().insert(Arc::clone(&filter), options);
         Ok(Granted { filter, options, replay })
     }
 
     /// Whether one more subscription would be too many.
     fn has_no_room(&self) -> bool {
         let total = self.broker.limits.load().max_subscriptions_total;
-        self.filters.len() >= self.limits.max_subscriptions
+        self.subscriber.filters().len() >= self.limits.max_subscriptions
             || (total != usize::MAX && self.broker.router.read().len() >= total)
             || self.broker.pressure.memory()
     }
@@ -135,7 +135,10 @@ impl Connection {
         for filter in &unsubscribe.filters {
             if topic::parse_filter(filter).is_err() {
                 codes.push(ReasonCode::TopicFilterInvalid);
-            } else if let Some((filter, _)) = self.filters.remove_entry(&**filter) {
+                continue;
+            }
+            let known = self.subscriber.filters().remove_entry(&**filter);
+            if let Some((filter, _)) = known {
                 self.broker.remove_route(&self.subscriber, &filter);
                 codes.push(ReasonCode::Success);
                 removed.push(filter);

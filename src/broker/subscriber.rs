@@ -2,10 +2,15 @@
 
 use super::peer::Peer;
 use nightjar_base::{ClientId, SessionId, ShardId};
+use nightjar_mqtt::SubscriptionOptions;
 use nightjar_policy::Rights;
 use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Subscriptions by their filters, as sent.
+pub(crate) type Filters = HashMap<Arc<str>, SubscriptionOptions, foldhash::fast::RandomState>;
 
 /// A session as the router knows it. A transient session's lives as long as its connection, a persistent one's as long
 /// as the session.
@@ -19,6 +24,8 @@ pub(crate) struct Subscriber {
     rights: Mutex<Rights>,
     /// Whose session it is, if anybody's.
     user: Mutex<Option<Arc<str>>>,
+    /// The subscriptions of the present connection; when there is none, those of a persistent session are in the store.
+    filters: Mutex<Filters>,
     peer: Mutex<Option<Arc<Peer>>>,
     sent: AtomicU64,
 }
@@ -32,7 +39,13 @@ impl Subscriber {
         rights: Rights,
     ) -> Self {
         let (rights, user) = (Mutex::new(rights), Mutex::new(user));
-        Self { id, client_id, session, rights, user, peer: Mutex::new(None), sent: AtomicU64::new(0) }
+        let filters = Mutex::default();
+        Self { id, client_id, session, rights, user, filters, peer: Mutex::new(None), sent: AtomicU64::new(0) }
+    }
+
+    /// What the present connection has subscribed to. Held only while it is looked up or changed.
+    pub(crate) fn filters(&self) -> MutexGuard<'_, Filters> {
+        self.filters.lock()
     }
 
     /// What its owner may do.
@@ -70,6 +83,9 @@ impl Subscriber {
         self.note_sent(sent);
         let mut current = self.peer.lock();
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, peer)) {
+            if self.session.is_some() {
+                *self.filters.lock() = Filters::default();
+            }
             *current = None;
         }
     }

@@ -47,13 +47,13 @@ impl Tree {
 
 /// Sums over all shards.
 #[derive(Clone, Copy, Debug, Default)]
-struct Stored {
-    sessions: usize,
-    attached: usize,
-    retained: usize,
-    retained_bytes: u64,
-    queued: u64,
-    queued_bytes: u64,
+pub(crate) struct Stored {
+    pub(crate) sessions: usize,
+    pub(crate) attached: usize,
+    pub(crate) retained: usize,
+    pub(crate) retained_bytes: u64,
+    pub(crate) queued: u64,
+    pub(crate) queued_bytes: u64,
 }
 
 /// The task that publishes the tree every `interval`.
@@ -74,7 +74,8 @@ pub(crate) async fn run(broker: Arc<Broker>, interval: Duration) {
 }
 
 impl Broker {
-    fn stored(&self) -> Stored {
+    /// What the store holds now.
+    pub(crate) fn stored(&self) -> Stored {
         let mut sum = Stored::default();
         for shard in 0..self.store.shard_count() {
             let shard = self.store.lock(ShardId(shard));
@@ -121,8 +122,7 @@ impl Broker {
     }
 
     fn publish_traffic(&self, totals: &Totals) {
-        let dropped =
-            totals.dropped_slow + totals.dropped_queue_full + totals.dropped_too_large + totals.dropped_expired;
+        let dropped: u64 = totals.dropped().map(|(_, count)| count).sum();
         for (name, value) in [
             ("bytes/received", totals.bytes_received),
             ("bytes/sent", totals.bytes_sent),
@@ -193,7 +193,7 @@ impl Loads {
     ];
 
     fn update(&mut self, before: &Totals, now: &Totals, millis: u64) {
-        let dropped = |t: &Totals| t.dropped_slow + t.dropped_queue_full + t.dropped_too_large + t.dropped_expired;
+        let dropped = |t: &Totals| t.dropped().map(|(_, count)| count).sum::<u64>();
         let counts = [
             now.packets_received - before.packets_received,
             now.packets_sent - before.packets_sent,

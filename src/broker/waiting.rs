@@ -1,8 +1,8 @@
 //! The queue of a transient session: what did not fit its window. It lives in memory, ends with the connection, and is
 //! bounded.
 
+use super::drops::{Drops, Reason};
 use super::sending::Copy;
-use super::stats;
 use nightjar_mqtt::{Message, QoS};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,17 +43,19 @@ pub(crate) struct WaitingQueue {
 
 impl WaitingQueue {
     /// Takes a message, or drops what the policy says; false if the receiver is to be disconnected instead.
-    pub(crate) fn push(&mut self, message: &Arc<Message>, copy: &Copy<'_>, bounds: &Bounds) -> bool {
+    pub(crate) fn push(&mut self, message: &Arc<Message>, copy: &Copy<'_>, bounds: &Bounds, drops: &mut Drops) -> bool {
         if message.size() > bounds.bytes {
-            stats::add(|s| &s.dropped_queue_full, 1);
+            drops.note(Reason::QueueFull, message.topic_bytes());
             return true;
         }
         while self.messages.len() >= bounds.messages || self.bytes + message.size() > bounds.bytes {
-            stats::add(|s| &s.dropped_queue_full, 1);
-            match bounds.overflow {
-                Overflow::DropOldest if self.pop().is_some() => {}
-                Overflow::Disconnect => return false,
-                _ => return true,
+            let oldest = if bounds.overflow == Overflow::DropOldest { self.pop() } else { None };
+            let dropped = oldest.as_ref().map_or(message, |oldest| &oldest.message);
+            drops.note(Reason::QueueFull, dropped.topic_bytes());
+            match (oldest, bounds.overflow) {
+                (Some(_), _) => {}
+                (None, Overflow::Disconnect) => return false,
+                (None, _) => return true,
             }
         }
         self.bytes += message.size();
@@ -72,6 +74,11 @@ impl WaitingQueue {
         let waiting = self.messages.pop_front()?;
         self.bytes -= waiting.message.size();
         Some(waiting)
+    }
+
+    /// How many wait, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.messages.len(), self.bytes)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,7 +101,7 @@ mod tests {
         for &size in sizes {
             let message = Arc::new(Message::new("t", &[], &vec![0; size]));
             let copy = Copy { qos: QoS::AtLeastOnce, retain: false, identifiers: &[], share: None };
-            stays &= queue.push(&message, &copy, &bounds);
+            stays &= queue.push(&message, &copy, &bounds, &mut Drops::default());
         }
         (queue.into_messages().map(|waiting| waiting.message.payload().len()).collect(), stays)
     }

@@ -136,6 +136,9 @@ enum Command {
         /// The example config file instead of the page
         #[arg(long)]
         example: bool,
+        /// The page of the metrics instead
+        #[arg(long, conflicts_with = "example")]
+        metrics: bool,
     },
 }
 
@@ -188,7 +191,8 @@ pub fn main() -> ExitCode {
         Command::Passwd(command) => passwd::run(&command),
         Command::Cert(command) => cert::run(&command),
         Command::Store(command) => store::run(&command),
-        Command::ConfigDocs { example } => print(&if example { Config::example() } else { Config::manual() }),
+        Command::ConfigDocs { metrics: true, .. } => print(&crate::admin::manual()),
+        Command::ConfigDocs { example, .. } => print(&if example { Config::example() } else { Config::manual() }),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,7 +39,7 @@ impl Clock {
     pub fn now(&self) -> Wall {
         match &self.0 {
             // A machine whose clock stands before 1970 has no time that could be used; the epoch is as good as any.
-            Source::Machine { .. } => Wall(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)),
+            Source::Machine { .. } => wall(),
             Source::Manual(hands) => Wall(hands.wall.load(Ordering::SeqCst)),
         }
     }
@@ -50,6 +50,15 @@ impl Clock {
         match &self.0 {
             Source::Machine { started } => Tick(millis(started.elapsed())),
             Source::Manual(hands) => Tick(hands.tick.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Monotonic time in microseconds, from the same begin as ticks: for what is measured, not waited for.
+    #[must_use]
+    pub fn micros(&self) -> u64 {
+        match &self.0 {
+            Source::Machine { started } => u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            Source::Manual(hands) => hands.tick.load(Ordering::SeqCst).saturating_mul(1000),
         }
     }
 
@@ -67,6 +76,12 @@ impl Clock {
             hands.wall.store(to.0, Ordering::SeqCst);
         }
     }
+}
+
+/// The machine's wall-clock time, for what is only ever shown to people.
+#[must_use]
+pub fn wall() -> Wall {
+    Wall(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -125,6 +125,17 @@ pub fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<std::os::un
     Ok(socket.into())
 }
 
+/// The user whose process is at the other end of a Unix socket.
+pub fn peer_uid(stream: &UnixStream) -> io::Result<u32> {
+    Ok(stream.peer_cred()?.uid())
+}
+
+/// The user that this process runs as.
+#[must_use]
+pub fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Opens a TCP listener that is to be moved to a runtime later; see [`bind`].
 pub fn bind_std(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

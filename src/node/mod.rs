@@ -10,8 +10,10 @@
 //! | `doors` | listeners, opened, changed and closed |
 //! | `reload` | a new configuration for a node that runs |
 //! | `systemd` | what a service manager is told |
+//! | `operator` | what the admin door asks |
 
 mod doors;
+mod operator;
 mod parts;
 mod reload;
 mod systemd;
@@ -19,6 +21,7 @@ mod systemd;
 pub use parts::parts;
 pub use reload::ReloadError;
 
+use crate::admin;
 use crate::broker::{Alone, Broker};
 use crate::config::{self, Config, Loaded, Mistakes, Sources};
 use crate::env::clock::Clock;
@@ -97,6 +100,7 @@ struct Inside {
     clock: Clock,
     sources: Sources,
     state: Mutex<State>,
+    admin: Mutex<Option<admin::Server>>,
 }
 
 struct State {
@@ -139,7 +143,14 @@ impl Node {
         }
         doors.apply(change);
         let state = Mutex::new(State { loaded, doors });
-        let inside = Arc::new(Inside { broker: Arc::clone(&broker), clock, sources: sources.clone(), state });
+        let inside = Arc::new(Inside {
+            broker: Arc::clone(&broker),
+            clock,
+            sources: sources.clone(),
+            state,
+            admin: Mutex::new(None),
+        });
+        operator::open(&inside)?;
         Ok(Self { broker, store, inside, beats, stop, threads, feeder })
     }
 
@@ -171,6 +182,10 @@ impl Node {
 
     fn stop(self, patience: Duration) {
         systemd::stopping();
+        let admin = self.inside.admin.lock().take();
+        if let Some(admin) = admin {
+            admin.stop();
+        }
         self.broker.begin_stop();
         let clock = Clock::machine();
         while self.broker.connected() > 0 && Duration::from_millis(clock.tick().0) < patience {

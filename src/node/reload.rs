@@ -1,5 +1,6 @@
 //! A new configuration for a node that runs: understood whole before anything is changed, or nothing is.
 
+use super::operator::rules;
 use super::parts::{Previous, parts};
 use super::{Error, Inside, unix_mode};
 use crate::config::{Changes, Config, Mistakes};
@@ -56,6 +57,9 @@ impl Inside {
         new.apply(&self.broker);
         self.broker.drop_revoked();
         telemetry::set_level(loaded.config.log.level);
+        if let Some(admin) = &*self.admin.lock() {
+            admin.replace(rules(&loaded.config));
+        }
         state.loaded = loaded;
         Ok(changes)
     }

@@ -38,6 +38,8 @@ pub(crate) struct Queue {
     pub(crate) ops: VecDeque<(ShardId, Op)>,
     pub(crate) submissions: VecDeque<Submission>,
     pub(crate) parts: VecDeque<PartJob>,
+    /// When the oldest of the submissions came, in the clock's microseconds.
+    pub(crate) since: u64,
     /// The position of the newest submission.
     pub(crate) submitted: u64,
     /// The journal's thread sleeps and must be woken.

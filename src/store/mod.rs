@@ -15,6 +15,7 @@
 //! | `writer` | group commit |
 //! | `checkpoint`, `engine`, `sled` | the tables, and the way into them |
 //! | `recovery`, `export` | what a start finds; what can be saved from damage |
+//! | `stats`, `latency` | how it is doing |
 //! | `files` | the disk, as little of it as is needed |
 
 mod checkpoint;
@@ -26,6 +27,7 @@ mod error;
 mod export;
 mod files;
 mod journal;
+mod latency;
 mod open;
 mod record;
 mod recovery;
@@ -40,6 +42,7 @@ mod writer;
 pub use config::{Durability, Fatal, StoreConfig};
 pub use error::StoreError;
 pub use export::{export, set_aside};
+pub use latency::{BOUNDS, Latency};
 pub use open::Opened;
 pub use stats::{Health, Stats};
 
@@ -103,6 +106,9 @@ impl Store {
         if queue.closed {
             ops.clear();
             return position;
+        }
+        if queue.submissions.is_empty() {
+            queue.since = self.core.config.clock.micros();
         }
         queue.submissions.push_back(Submission { ops: ops.len(), bytes, waiter });
         queue.ops.extend(ops.drain(..));
@@ -197,6 +203,18 @@ impl Store {
     #[must_use]
     pub fn free_space(&self) -> Option<u64> {
         self.core.files.free_space().ok()
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        &self.core.config.folder
+    }
+
+    /// When an acknowledgement is given.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.core.config.durability
     }
 
     /// Whether acknowledgements can be given.

@@ -1,5 +1,6 @@
 //! How the store is doing.
 
+use super::latency::{Histogram, Latency};
 use crate::env::clock::Clock;
 use nightjar_base::Tick;
 use parking_lot::Mutex;
@@ -37,6 +38,11 @@ pub struct Stats {
     pub bytes: u64,
     /// How long the last write and sync took, in milliseconds.
     pub last_sync_millis: u64,
+    /// How long writing and syncing took, for each batch that was synced.
+    pub sync_times: Latency,
+    /// How long the first submission of each batch waited until it was durable and applied: the longest that anybody
+    /// waited.
+    pub ack_times: Latency,
     /// Checkpoints of a shard that were completed.
     pub checkpoints: u64,
     /// Rows that checkpoints wrote or removed.
@@ -61,6 +67,8 @@ pub(crate) struct Counters {
     pub(crate) ops: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) last_sync_millis: AtomicU64,
+    pub(crate) sync_times: Histogram,
+    pub(crate) ack_times: Histogram,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) rows: AtomicU64,
     pub(crate) tables_errors: AtomicU64,
@@ -80,6 +88,8 @@ impl Counters {
             ops: get(&self.ops),
             bytes: get(&self.bytes),
             last_sync_millis: get(&self.last_sync_millis),
+            sync_times: self.sync_times.read(),
+            ack_times: self.ack_times.read(),
             checkpoints: get(&self.checkpoints),
             rows: get(&self.rows),
             tables_errors: get(&self.tables_errors),

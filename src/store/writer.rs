@@ -49,6 +49,8 @@ struct Taken {
     ops: VecDeque<(ShardId, Op)>,
     submissions: VecDeque<Submission>,
     parts: VecDeque<PartJob>,
+    /// When the oldest submission came.
+    since: u64,
 }
 
 impl Taken {
@@ -137,7 +139,8 @@ impl Writer {
             }
             queue.asleep = false;
         }
-        let Queue { ops, submissions, parts, .. } = &mut *queue;
+        let Queue { ops, submissions, parts, since, .. } = &mut *queue;
+        self.taken.since = *since;
         std::mem::swap(ops, &mut self.taken.ops);
         std::mem::swap(submissions, &mut self.taken.submissions);
         std::mem::swap(parts, &mut self.taken.parts);
@@ -146,6 +149,7 @@ impl Writer {
 
     /// Writes, syncs and applies one record's worth of what was taken.
     fn batch(&mut self) -> Result<(), Stop> {
+        let submitted = !self.taken.submissions.is_empty();
         let (bytes, ops) = self.gather();
         let part = if self.journal.is_some() { self.taken.parts.pop_front() } else { None };
         self.encode(part.as_ref());
@@ -163,6 +167,10 @@ impl Writer {
             waiter.durable(position);
         }
         self.sink.applied(Position(self.position));
+        if submitted {
+            let waited = self.core.config.clock.micros().saturating_sub(self.taken.since);
+            self.core.counters.ack_times.note(waited);
+        }
         Counters::add(&self.core.counters.batches, 1);
         Counters::add(&self.core.counters.ops, ops);
         if self.core.wants_checkpoint() {
@@ -217,7 +225,7 @@ impl Writer {
     /// Appends the record, waiting for space if the disk is full, and syncs it if that is promised.
     fn write(&mut self, must_sync: bool) -> Result<(), Stop> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        let begun = self.core.config.clock.tick();
+        let begun = self.core.config.clock.micros();
         let mut small = false;
         loop {
             match journal.append(&mut self.builder, &self.touched, small) {
@@ -241,8 +249,9 @@ impl Writer {
         self.core.journal_bytes.store(self.core.shelf.bytes(), Ordering::Relaxed);
         if must_sync || self.core.config.durability == Durability::Sync {
             self.sync()?;
-            let took = self.core.config.clock.tick().since(begun);
-            self.core.counters.last_sync_millis.store(took, Ordering::Relaxed);
+            let took = self.core.config.clock.micros().saturating_sub(begun);
+            self.core.counters.last_sync_millis.store(took / 1000, Ordering::Relaxed);
+            self.core.counters.sync_times.note(took);
         }
         Ok(())
     }

@@ -1,0 +1,75 @@
+//! The metrics, their page, and what is built on them.
+
+use crate::http::Door;
+use crate::support::Connect;
+use nightjar::admin::{Kind, METRICS, manual};
+use std::collections::BTreeSet;
+use std::fs;
+
+/// The names of our metrics in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("nightjar_") {
+        let rest = &text[at..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        found.insert(rest[..end].to_owned());
+    }
+    found
+}
+
+/// The name of the metric that a series belongs to.
+fn metric_of(series: &str) -> Option<&'static str> {
+    METRICS.iter().map(|metric| (metric.name, metric.kind)).find_map(|(name, kind)| {
+        let parts: &[&str] = if kind == Kind::Histogram { &["_bucket", "_sum", "_count", ""] } else { &[""] };
+        parts.iter().any(|part| series.strip_suffix(part) == Some(name)).then_some(name)
+    })
+}
+
+#[test]
+fn every_metric_of_the_table_is_served_and_no_other() {
+    let door = Door::open(&[]);
+    let mut client = Connect::v5("secret-client").clean(false).expiry(300).open(&door.broker);
+    client.subscribe("secret/topic", 1);
+    client.publish("secret/topic", "x", 1);
+    let answer = door.ask("GET", "/metrics", &[], None);
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let text = answer.text();
+    assert!(text.ends_with("# EOF\n"));
+    assert!(!text.contains("secret"), "{text}");
+    let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let mut seen = BTreeSet::new();
+    for line in &series {
+        let name = line.split(['{', ' ']).next().unwrap();
+        seen.insert(metric_of(name).unwrap_or_else(|| panic!("{name} is in no row of the table")));
+        let value = line.rsplit(' ').next().unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+    // Without TLS there are no certificates.
+    let silent = |name: &&str| *name == "nightjar_certificate_expiry_timestamp_seconds";
+    let missing: Vec<&str> = METRICS.iter().map(|m| m.name).filter(|n| !seen.contains(n) && !silent(n)).collect();
+    assert!(missing.is_empty(), "{missing:?}\n{text}");
+    assert!(text.contains("nightjar_messages_dropped_total{reason=\"queue_full\"} 0"), "{text}");
+    assert!(text.contains("nightjar_clients_connected 1"), "{text}");
+    let acks = series.iter().find(|line| line.starts_with("nightjar_ack_latency_seconds_count ")).unwrap();
+    assert_ne!(acks.rsplit(' ').next(), Some("0"));
+}
+
+#[test]
+fn the_page_of_the_manual_is_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    assert_eq!(fs::read_to_string(path).unwrap(), manual(), "run `make config-docs`");
+}
+
+#[test]
+fn dashboard_and_alerts_use_metrics_that_exist() {
+    for path in ["deploy/grafana/nightjar.json", "deploy/prometheus/nightjar.rules.yml"] {
+        let text = fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let used = names(&text);
+        assert!(used.len() > 5, "{path} uses {used:?}");
+        for name in used {
+            assert!(metric_of(&name).is_some(), "{path} uses {name}, which is in no row of the table");
+        }
+    }
+    let dashboard = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/grafana/nightjar.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+}
