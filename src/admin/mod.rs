@@ -11,6 +11,7 @@
 //! | `health`, `status`, `rates`, `metrics`, `exposition` | how the broker is |
 //! | `clients`, `subscriptions`, `retained`, `publish` | who is there, and what is kept |
 //! | `operate` | configuration, log, rules |
+//! | `watch`, `console` | what happens; the page's own MQTT connection |
 //! | `page`, `assets` | the files of the page, and how they are served |
 
 mod access;
@@ -31,6 +32,7 @@ mod server;
 mod status;
 mod subscriptions;
 mod token;
+mod watch;
 
 pub use metrics::{Kind, METRICS, Metric, manual};
 pub use routes::document;

@@ -6,7 +6,7 @@ use super::login::Logins;
 use super::rates::Samples;
 use super::token::Token;
 use super::{Operator, Rules};
-use super::{assets, clients, exposition, health, login, operate, publish, retained, status, subscriptions};
+use super::{assets, clients, exposition, health, login, operate, publish, retained, status, subscriptions, watch};
 use crate::broker::Handle;
 use crate::broker::inspect::Time;
 use crate::env::task;
@@ -100,6 +100,8 @@ fn described() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(operate::config))
         .routes(routes!(operate::reload))
         .routes(routes!(operate::level, operate::set_level))
+        .routes(routes!(watch::trace))
+        .routes(routes!(watch::explain))
 }
 
 fn about() -> OpenApi {

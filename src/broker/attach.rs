@@ -28,7 +28,7 @@ use nightjar_mqtt::{ConnAck, Connect, Message, Packet, ReasonCode, Version, enco
 use nightjar_policy::Rights;
 use nightjar_session::{Inbound, KeepAlive};
 use nightjar_shard::{Op, Subscribed, Will};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// What the store knows of a session at attach.
 pub(super) struct Taken {
@@ -325,17 +325,20 @@ impl Broker {
             expiry: limits.expiry(connect),
             since: self.clock.now(),
         };
-        let peer = Arc::new(Peer::new(
-            peer_id,
-            client_id,
-            version,
-            about,
-            socket,
-            inbox,
-            Arc::clone(&self.feeder),
-            &taken.subscriber,
-            state,
-        ));
+        let peer = Arc::new_cyclic(|peer| {
+            state.peer = Weak::clone(peer);
+            Peer::new(
+                peer_id,
+                client_id,
+                version,
+                about,
+                socket,
+                inbox,
+                Arc::clone(&self.feeder),
+                &taken.subscriber,
+                state,
+            )
+        });
         let mut bytes = Vec::new();
         let mut connack = limits.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
         connack.properties.authentication_method = authenticated.method.clone();

@@ -1,16 +1,19 @@
 //! What waits to be sent to one client, and when it may go: the part of a peer that its lock guards.
 
 mod figures;
+mod parts;
 
 pub(crate) use figures::Figures;
+pub(crate) use parts::{Copy, Fed, Pending, Readiness, SendLimits, SharedUnderWay};
 
 use super::drops::{Drops, Reason};
 use super::outbox::{Outbox, SHARE_FROM};
-use super::peer::Close;
+use super::peer::{Close, Peer};
 use super::replay::Replay;
 use super::source::Source;
-use super::stats;
-use super::waiting::{Bounds, Waiting, WaitingQueue};
+use super::waiting::{Waiting, WaitingQueue};
+use super::{stats, trace};
+use crate::env::clock;
 use nightjar_base::{Position, SessionId, ShardId, Tick, Wall};
 use nightjar_mqtt::{
     Delivery, Message, PacketType, PublishParts, QoS, ReasonCode, Version, encode_ack, encode_publish,
@@ -20,7 +23,7 @@ use nightjar_policy::Rights;
 use nightjar_session::{Aliases, Offer, Outbound};
 use nightjar_shard::Entry;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The sending state of one connection.
 pub(crate) struct State {
@@ -63,67 +66,8 @@ pub(crate) struct State {
     /// PUBLISH packets sent on this connection.
     pub(crate) sent: u64,
     pub(crate) drops: Drops,
-}
-
-/// What bounds the sending to one client.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SendLimits {
-    /// The client's Maximum Packet Size [MQTT-3.1.2-24].
-    pub(crate) packet: usize,
-    /// Above it QoS 0 is dropped and nothing else is added but acknowledgements.
-    pub(crate) outbox_high: usize,
-    /// Above it the connection is closed.
-    pub(crate) outbox_max: usize,
-    /// Bounds of a transient session's queue.
-    pub(crate) waiting: Bounds,
-}
-
-/// An acknowledgement that waits until what it says is durable.
-pub(crate) enum Pending {
-    Ack {
-        kind: PacketType,
-        packet_id: u16,
-        reason: ReasonCode,
-    },
-    /// A whole packet: SUBACK, UNSUBACK.
-    Packet(Box<[u8]>),
-}
-
-/// A message of a shared subscription that the client has not acknowledged.
-pub(crate) struct SharedUnderWay {
-    pub(crate) message: Arc<Message>,
-    pub(crate) qos: QoS,
-    pub(crate) share: Arc<str>,
-}
-
-/// How one delivery is to look.
-pub(crate) struct Copy<'a> {
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) identifiers: &'a [u32],
-    pub(crate) share: Option<&'a Arc<str>>,
-}
-
-/// Whether a member of a shared subscription can take a message now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// Connected, with room in its window.
-    Ready,
-    /// Connected, but behind.
-    Busy,
-    /// Not connected; its session may keep messages.
-    Absent,
-}
-
-/// What became of a queue entry that was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fed {
-    /// Sent, or sent before: nothing to do.
-    Sent,
-    /// Not now; offer it again when there is room.
-    Later,
-    /// It is done with without an acknowledgement of the client (expired, too large, QoS 0).
-    Done,
+    /// Whose state this is; set once, when its peer is made.
+    pub(crate) peer: Weak<Peer>,
 }
 
 impl State {
@@ -159,6 +103,7 @@ impl State {
             shared: None,
             sent: 0,
             drops: Drops::default(),
+            peer: Weak::new(),
         }
     }
 
@@ -167,11 +112,21 @@ impl State {
         self.rights = (!rights.is_open()).then(|| Box::new(rights.clone()));
     }
 
+    /// Counts and remembers a message that the client is not sent.
+    fn dropped(&mut self, reason: Reason, topic: &[u8]) {
+        self.drops.note(reason, topic);
+        if trace::on()
+            && let Some(peer) = self.peer.upgrade()
+        {
+            trace::dropped(clock::wall(), &peer, topic, reason.name());
+        }
+    }
+
     /// Whether the client may have what was published on `topic`: asked again for what has waited since.
     pub(crate) fn may_receive(&mut self, topic: &str) -> bool {
         let may = self.rights.as_ref().is_none_or(|rights| rights.receive(topic));
         if !may {
-            self.drops.note(Reason::Denied, topic.as_bytes());
+            self.dropped(Reason::Denied, topic.as_bytes());
         }
         may
     }
@@ -236,7 +191,7 @@ impl State {
         }
         if copy.qos == QoS::AtMostOnce {
             if self.is_slow() {
-                self.drops.note(Reason::Slow, source.parts().topic);
+                self.dropped(Reason::Slow, source.parts().topic);
                 return false;
             }
             return self.send(source, copy, 0, false, many);
@@ -276,7 +231,7 @@ impl State {
         while self.has_room() {
             let Some(waiting) = self.next_waiting() else { break };
             if waiting.message.is_expired(now) {
-                self.drops.note(Reason::Expired, waiting.message.topic_bytes());
+                self.dropped(Reason::Expired, waiting.message.topic_bytes());
                 continue;
             }
             if !self.may_receive(waiting.message.topic()) {
@@ -325,7 +280,7 @@ impl State {
             // What was sent before is never given up [MQTT-4.3.3-7].
             let expired = entry.sequence >= self.out.sent() && entry.message.is_expired(now);
             if expired {
-                self.drops.note(Reason::Expired, entry.message.topic_bytes());
+                self.dropped(Reason::Expired, entry.message.topic_bytes());
             }
             let denied = entry.sequence >= self.out.sent() && !self.may_receive(entry.message.topic());
             let source = Source::of_message(&entry.message, now);
@@ -370,7 +325,7 @@ impl State {
         };
         let fits = publish_size(self.version, parts, &delivery) <= self.limits.packet;
         if !fits {
-            self.drops.note(Reason::TooLarge, parts.topic);
+            self.dropped(Reason::TooLarge, parts.topic);
         }
         fits
     }
@@ -403,6 +358,11 @@ impl State {
             encode_publish(self.version, &parts, &delivery, self.outbox.buffer());
         }
         self.sent += 1;
+        if trace::on()
+            && let Some(peer) = self.peer.upgrade()
+        {
+            trace::sent(clock::wall(), &peer, parts.topic, copy.qos as u8, packet_id, parts.payload.len());
+        }
         stats::add(|s| &s.publish_sent, 1);
         stats::add(|s| &s.packets_sent, 1);
         stats::add(|s| &s.publish_bytes_sent, parts.payload.len() as u64);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Events that may wait for one who looks; beyond, they are counted and left out.
@@ -103,8 +104,8 @@ pub fn look(lens: Lens) -> Look {
 
 impl Look {
     /// The next event.
-    pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(context)
     }
 }
 
@@ -199,6 +200,31 @@ pub(crate) fn routed(
     tell_of(at, peer, event);
 }
 
+/// A message was sent to a client.
+pub(crate) fn sent(at: Wall, peer: &Peer, topic: &[u8], qos: u8, packet_id: u16, bytes: usize) {
+    let event = Event {
+        event: "sent",
+        packet: Some("PUBLISH"),
+        topic: Some(String::from_utf8_lossy(topic).into_owned()),
+        qos: Some(qos),
+        packet_id: (packet_id != 0).then_some(packet_id),
+        bytes: Some(bytes),
+        ..Event::default()
+    };
+    tell_of(at, peer, event);
+}
+
+/// A message was not sent to a client.
+pub(crate) fn dropped(at: Wall, peer: &Peer, topic: &[u8], reason: &'static str) {
+    let event = Event {
+        event: "dropped",
+        topic: Some(String::from_utf8_lossy(topic).into_owned()),
+        detail: Some(reason.to_owned()),
+        ..Event::default()
+    };
+    tell_of(at, peer, event);
+}
+
 fn name(kind: PacketType) -> &'static str {
     match kind {
         PacketType::Connect => "CONNECT",
@@ -235,18 +261,18 @@ mod tests {
         let event = Event { event: "sent", topic: Some("trace/x".into()), ..Event::default() };
         tell(Wall(1), Some(&ann), Some(&here), event.clone());
         tell(Wall(2), None, None, Event { event: "connected", ..Event::default() });
-        assert_eq!(by_client.next().await.map(|event| event.at), Some(1));
-        assert_eq!(by_topic.next().await.and_then(|event| event.client), Some(ann.clone()));
+        assert_eq!(by_client.events.recv().await.map(|event| event.at), Some(1));
+        assert_eq!(by_topic.events.recv().await.and_then(|event| event.client), Some(ann.clone()));
         assert!(by_address.events.try_recv().is_err() && by_topic.events.try_recv().is_err());
         for _ in 0..WAITING + 5 {
             tell(Wall(3), Some(&ann), Some(&here), event.clone());
         }
         let mut last = 0;
         for _ in 0..WAITING {
-            last = by_client.next().await.map_or(0, |event| event.missed);
+            last = by_client.events.recv().await.map_or(0, |event| event.missed);
         }
         assert_eq!(last, 0);
         tell(Wall(4), Some(&ann), Some(&here), event);
-        assert_eq!(by_client.next().await.map(|event| event.missed), Some(5));
+        assert_eq!(by_client.events.recv().await.map(|event| event.missed), Some(5));
     }
 }

@@ -9,9 +9,11 @@
 //! | `status` | figures of the whole broker |
 //! | `clients`, `sessions`, `subscriptions` | who is here, who was, and what they want |
 //! | `retained` | what is kept for topics |
+//! | `explain` | what stands between a message and a client |
 //! | `page`, `time` | parts of lists, and when |
 
 mod clients;
+mod explain;
 mod page;
 mod retained;
 mod sessions;
@@ -20,6 +22,7 @@ mod subscriptions;
 mod time;
 
 pub use clients::{ClientDetail, ClientLimits, ClientSummary, DroppedRun, SessionOfClient, Who};
+pub use explain::{Explanation, Step};
 pub use page::Page;
 pub use retained::{RetainedDetail, RetainedSummary, UserProperty};
 pub use sessions::{SessionDetail, SessionSummary, WillSummary};
