@@ -48,7 +48,6 @@ fn every_screen_on_a_stand_in() {
 }
 
 #[test]
-#[ignore = "the admin door does not answer yet"]
 fn the_page_of_a_broker() {
     let Some(mut command) = script("broker.mjs") else { return };
     let port = free_port();

@@ -18,6 +18,7 @@ mod access;
 mod answer;
 mod assets;
 mod clients;
+mod console;
 mod exposition;
 mod health;
 mod login;
@@ -39,6 +40,7 @@ pub use routes::document;
 pub use server::{Server, start};
 pub use token::file_token;
 
+use crate::broker::Adopted;
 use crate::broker::inspect::Time;
 use nightjar_policy::Rights;
 use serde::Serialize;
@@ -99,6 +101,9 @@ pub trait Operator: Send + Sync {
 
     /// What a client may do.
     fn rights(&self, user: Option<&str>, client_id: &str, groups: &[Arc<str>]) -> Rights;
+
+    /// Takes a WebSocket that the admin door has let in as a client that may do everything.
+    fn adopt(&self, adopted: Adopted);
 
     /// The listeners that are open.
     fn listeners(&self) -> Vec<ListenerStatus>;

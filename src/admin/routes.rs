@@ -6,7 +6,9 @@ use super::login::Logins;
 use super::rates::Samples;
 use super::token::Token;
 use super::{Operator, Rules};
-use super::{assets, clients, exposition, health, login, operate, publish, retained, status, subscriptions, watch};
+use super::{
+    assets, clients, console, exposition, health, login, operate, publish, retained, status, subscriptions, watch,
+};
 use crate::broker::Handle;
 use crate::broker::inspect::Time;
 use crate::env::task;
@@ -135,6 +137,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
     let description = move || async move { Json(document).into_response() };
     described
         .route("/api/openapi.json", get(description))
+        .route("/mqtt", get(console::mqtt))
         .route("/", get(assets::asset))
         .route("/page/{file}", get(assets::asset))
         .fallback(|| async { Failure::not_found("path") })

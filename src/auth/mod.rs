@@ -86,6 +86,12 @@ impl Identity {
         Self { user: claimed.map(Into::into), method: "anonymous", ..Self::default() }
     }
 
+    /// Whoever holds the token of the admin door.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self { method: "admin", ..Self::default() }
+    }
+
     /// The user name, if it was proved: sessions belong to it.
     #[must_use]
     pub fn owner(&self) -> Option<&Arc<str>> {

@@ -68,6 +68,9 @@ impl Broker {
         connect: &Connect,
     ) -> Result<Authenticated, Failed> {
         let settings = door.at.settings().clone();
+        if settings.trusted {
+            return Ok(Authenticated { identity: Arc::new(Identity::operator()), method: None, data: None });
+        }
         let attempt = Attempt {
             client_id: &connect.client_id,
             user: connect.username.as_deref(),

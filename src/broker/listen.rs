@@ -6,10 +6,11 @@ use super::listener::{Door, Listener, Place};
 use super::people::{Bounds, RateLimit, Share, TooMany};
 use super::turn::{self, Inbox};
 use super::{Broker, housekeeping, stats, sys, trace, wheel};
+use crate::env::net::TcpStream;
 use crate::env::task;
 use crate::telemetry::escape;
 use crate::transport::{self, Acceptor, Fresh};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -79,6 +80,27 @@ impl Thread {
                 }
             }
         });
+    }
+}
+
+/// A WebSocket that was let in elsewhere, and belongs to no runtime.
+pub struct Adopted {
+    /// Its socket.
+    pub stream: std::net::TcpStream,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// What was read of it already.
+    pub rest: Vec<u8>,
+}
+
+impl Thread {
+    /// Takes a WebSocket in as a connection of `listener` on this thread.
+    pub fn adopt(&self, adopted: Adopted, listener: &Arc<Listener>) {
+        let Adopted { stream, address, rest } = adopted;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => admit(&self.broker, &self.inbox, listener, Fresh::WebSocket(stream, address, rest)),
+            Err(error) => tracing::warn!(%error, "a console cannot be taken over"),
+        }
     }
 }
 

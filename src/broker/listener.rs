@@ -17,6 +17,8 @@ pub struct ListenerSettings {
     pub address: ListenAddress,
     /// Whether clients need not say who they are.
     pub anonymous: bool,
+    /// Whether who comes in here has proved elsewhere to be an operator, and may do everything.
+    pub trusted: bool,
     /// Connections at a time.
     pub max_connections: usize,
     /// New connections a second; 0 for any number.

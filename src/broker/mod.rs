@@ -55,7 +55,7 @@ mod wheel;
 pub use access::{Access, DeniedPublish, OtherUser};
 pub use handle::Handle;
 pub use limits::Limits;
-pub use listen::Thread;
+pub use listen::{Adopted, Thread};
 pub use listener::{Listener, ListenerSettings};
 pub use ports::{Alone, Links, Routes};
 pub use stats::Totals;

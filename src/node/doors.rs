@@ -1,21 +1,26 @@
 //! The listeners of a running node: opened on every loop thread, added, changed and closed by a reload.
 
 use super::Error;
-use crate::broker::{Listener, ListenerSettings};
+use crate::broker::{Adopted, Limits, Listener, ListenerSettings};
 use crate::config::ListenAddress;
 use crate::env::net::ensure_free;
-use crate::transport::{Bound, Tls};
+use crate::transport::{Bound, Options, Tls};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 
-/// Listeners that a loop thread may still have to open.
+/// Consoles at a time.
+const CONSOLES: usize = 16;
+
+/// Commands that a loop thread may still have to obey.
 pub(super) const COMMANDS: usize = 64;
 
-/// A socket for one loop thread.
-pub(super) struct Open {
-    pub(super) socket: Bound,
-    pub(super) listener: Arc<Listener>,
+/// What a loop thread is asked.
+pub(super) enum Command {
+    /// To accept on a socket.
+    Open(Bound, Arc<Listener>),
+    /// To take in a connection that came elsewhere.
+    Adopt(Adopted, Arc<Listener>),
 }
 
 /// A listener's sockets, one for each loop thread, that nobody accepts on yet.
@@ -27,8 +32,10 @@ pub(super) struct Opened {
 /// The listeners of a node.
 #[derive(Default)]
 pub(super) struct Doors {
-    threads: Vec<Sender<Open>>,
+    threads: Vec<Sender<Command>>,
     listeners: Vec<Arc<Listener>>,
+    /// By which the page's consoles come in.
+    console: Option<Arc<Listener>>,
 }
 
 /// What a reload does to the listeners; nothing is done yet.
@@ -39,8 +46,8 @@ pub(super) struct Change {
 }
 
 impl Doors {
-    pub(super) fn new(threads: Vec<Sender<Open>>) -> Self {
-        Self { threads, listeners: Vec::new() }
+    pub(super) fn new(threads: Vec<Sender<Command>>) -> Self {
+        Self { threads, listeners: Vec::new(), console: None }
     }
 
     pub(super) fn listeners(&self) -> &[Arc<Listener>] {
@@ -97,13 +104,40 @@ impl Doors {
             let address = sockets.first().and_then(Bound::address);
             for (socket, thread) in sockets.into_iter().zip(&self.threads) {
                 // A thread that is gone, or has that much to open, is no thread any more: the node is stopping.
-                let _ = thread.try_send(Open { socket, listener: Arc::clone(&listener) });
+                let _ = thread.try_send(Command::Open(socket, Arc::clone(&listener)));
             }
             match address {
                 Some(address) => tracing::info!(name = %listener.name, %address, "listening"),
                 None => tracing::info!(name = %listener.name, address = %listener.settings().address, "listening"),
             }
             self.listeners.push(listener);
+        }
+    }
+
+    /// Takes in a connection of the page's console.
+    pub(super) fn adopt(&self, adopted: Adopted) {
+        if let (Some(thread), Some(console)) = (self.threads.first(), &self.console) {
+            // A thread that has so much to do takes no console: its page says that it is disconnected.
+            let _ = thread.try_send(Command::Adopt(adopted, Arc::clone(console)));
+        }
+    }
+
+    /// Sets what consoles may cost.
+    pub(super) fn limit_console(&mut self, limits: Arc<Limits>) {
+        let settings = ListenerSettings {
+            address: ListenAddress::Ip(([127, 0, 0, 1], 0).into()),
+            anonymous: true,
+            trusted: true,
+            max_connections: CONSOLES,
+            connection_rate: 0,
+            strict: false,
+            transport: Options { first_frame: limits.first_packet(), ..Options::default() },
+            methods: None,
+            limits,
+        };
+        match &self.console {
+            Some(console) => console.replace(settings),
+            None => self.console = Some(Listener::new("admin".into(), settings)),
         }
     }
 

@@ -22,13 +22,13 @@ pub use parts::parts;
 pub use reload::ReloadError;
 
 use crate::admin;
-use crate::broker::{Alone, Broker};
+use crate::broker::{Alone, Broker, Limits};
 use crate::config::{self, Config, Loaded, Mistakes, Sources};
 use crate::env::clock::Clock;
 use crate::env::signal::Signal;
 use crate::env::{signal, task};
 use crate::store::{Durability, Store, StoreConfig, StoreError};
-use doors::{COMMANDS, Doors, Open};
+use doors::{COMMANDS, Command, Doors};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -142,6 +142,7 @@ impl Node {
             started.recv().map_err(|_| std::io::Error::other("a loop thread ended before it ran"))??;
         }
         doors.apply(change);
+        doors.limit_console(Arc::new(Limits::new(config, None)));
         let state = Mutex::new(State { loaded, doors });
         let inside = Arc::new(Inside {
             broker: Arc::clone(&broker),
@@ -209,7 +210,7 @@ fn run_loop(
     number: usize,
     beats: Beats,
     sys_interval: Option<Duration>,
-    mut inbox: Receiver<Open>,
+    mut inbox: Receiver<Command>,
     ready: &SyncSender<Result<(), Error>>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -219,10 +220,13 @@ fn run_loop(
             task::spawn(beats.clone().beat(number));
             let _ = ready.send(Ok(()));
             let open = async {
-                while let Some(Open { socket, listener }) = inbox.recv().await {
-                    match socket.start() {
-                        Ok(acceptor) => thread.accept(acceptor, listener),
-                        Err(error) => tracing::error!(%error, name = %listener.name, "a thread cannot accept"),
+                while let Some(command) = inbox.recv().await {
+                    match command {
+                        Command::Adopt(adopted, listener) => thread.adopt(adopted, &listener),
+                        Command::Open(socket, listener) => match socket.start() {
+                            Ok(acceptor) => thread.accept(acceptor, listener),
+                            Err(error) => tracing::error!(%error, name = %listener.name, "a thread cannot accept"),
+                        },
                     }
                 }
                 std::future::pending::<()>().await;

@@ -4,7 +4,7 @@ use super::Inside;
 use super::reload::ReloadError;
 use crate::admin::{self, ListenerStatus, Operator, Reloaded, Rules, file_token};
 use crate::broker::inspect::Time;
-use crate::broker::{Handle, Listener};
+use crate::broker::{Adopted, Handle, Listener};
 use crate::config::{Config, Level};
 use crate::telemetry;
 use nightjar_policy::{Rights, Who};
@@ -49,6 +49,10 @@ impl Operator for Inside {
 
     fn rights(&self, user: Option<&str>, client_id: &str, groups: &[Arc<str>]) -> Rights {
         self.broker.access().policy.rights(&Who { user, client_id, groups, grants: None })
+    }
+
+    fn adopt(&self, adopted: Adopted) {
+        self.state.lock().doors.adopt(adopted);
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {

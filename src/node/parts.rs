@@ -105,6 +105,7 @@ fn settings(listener: &config::Listener, config: &Config, tls: Option<Arc<Tls>>)
     ListenerSettings {
         address: listener.address.clone(),
         anonymous: listener.anonymous,
+        trusted: false,
         max_connections: listener.max_connections,
         connection_rate: listener.connection_rate,
         strict: listener.strict,

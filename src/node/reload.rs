@@ -3,6 +3,7 @@
 use super::operator::rules;
 use super::parts::{Previous, parts};
 use super::{Error, Inside, unix_mode};
+use crate::broker::Limits;
 use crate::config::{Changes, Config, Mistakes};
 use crate::telemetry;
 use crate::transport::Tls;
@@ -54,6 +55,7 @@ impl Inside {
         let change = change.map_err(|error: Error| ReloadError::Listen(error.to_string()))?;
         // From here on nothing fails.
         state.doors.apply(change);
+        state.doors.limit_console(Arc::new(Limits::new(&loaded.config, None)));
         new.apply(&self.broker);
         self.broker.drop_revoked();
         telemetry::set_level(loaded.config.log.level);

@@ -80,6 +80,8 @@ pub enum Fresh {
     Tcp(TcpStream, SocketAddr),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TCP that became a WebSocket elsewhere: where it comes from, and what was read of it already.
+    WebSocket(TcpStream, SocketAddr, Vec<u8>),
 }
 
 impl Acceptor {
@@ -100,7 +102,7 @@ impl Fresh {
     #[must_use]
     pub fn remote(&self) -> Remote {
         match self {
-            Self::Tcp(_, address) => Remote::Ip(*address),
+            Self::Tcp(_, address) | Self::WebSocket(_, address, _) => Remote::Ip(*address),
             Self::Unix(_) => Remote::Unix,
         }
     }

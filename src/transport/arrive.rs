@@ -123,6 +123,12 @@ pub async fn accept(fresh: Fresh, options: &Options) -> Result<Arrived, Refused>
     let raw = match fresh {
         Fresh::Tcp(stream, _) => Raw::Tcp(stream),
         Fresh::Unix(stream) => Raw::Unix(stream),
+        Fresh::WebSocket(stream, _, rest) => {
+            let mut layers = Layers::new(None);
+            layers.upgrade(options.first_frame, &rest);
+            let socket = Socket::layered(Raw::Tcp(stream), layers);
+            return Ok(Arrived { socket, remote, kind: Kind::WebSocket, tls: None });
+        }
     };
     let direct = remote;
     let mut common_name = None;

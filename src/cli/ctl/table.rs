@@ -13,7 +13,15 @@ pub(super) fn cell(value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
-        Value::String(text) => escape(text).to_string(),
+        Value::String(text) => {
+            // Quotes show where a text ends that is not plain.
+            let escaped = escape(text).to_string();
+            if escaped.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) == Some(text) {
+                text.clone()
+            } else {
+                escaped
+            }
+        }
         Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(_) => value.to_string(),
         Value::Number(number) => number.to_string(),
