@@ -1,7 +1,7 @@
 //! Who may come in, and what each may do: what a reload replaces as a whole.
 
 use super::Broker;
-use super::peer::Close;
+use super::peer::{Close, Peer};
 use super::subscriber::Subscriber;
 use crate::auth::{Auth, Identity};
 use nightjar_base::ClientId;
@@ -78,16 +78,19 @@ impl Broker {
             }
         }
         for peer in self.registry.peers() {
-            if !access.auth.still_stands(&peer.about.identity) {
-                peer.close(Close::Revoked);
-            }
-            let rights = access.rights(&peer.client_id, &peer.about.identity);
-            peer.lock().set_rights(&rights);
-            if let Some(subscriber) = peer.subscriber.upgrade() {
-                subscriber.set_rights(rights);
-            }
+            hold_to(&access, &peer);
         }
         self.routes_changed();
+    }
+
+    /// A client that came in by `used` and is now among those whom a reload finds: what was replaced meanwhile holds for
+    /// it too.
+    pub(crate) fn catch_up(&self, peer: &Peer, used: &Arc<Access>) {
+        let access = self.access.load_full();
+        if !Arc::ptr_eq(&access, used) {
+            hold_to(&access, peer);
+        }
+        drop_if_revoked(peer);
     }
 
     /// Who may come in and what each may do, as it is now.
@@ -98,19 +101,34 @@ impl Broker {
 
     /// Disconnects those whose certificates have been revoked.
     pub fn drop_revoked(&self) {
-        for peer in self.registry.peers() {
-            let certificate = peer.about.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
-            if let (Some(certificate), Some(tls)) = (certificate, peer.about.door.at.tls())
-                && tls.is_revoked(certificate)
-            {
-                peer.close(Close::Revoked);
-            }
-        }
+        self.registry.peers().iter().for_each(|peer| drop_if_revoked(peer));
     }
 
     /// Whether the will of a session that has no connection any more may still be published.
     pub(crate) fn will_is_allowed(&self, client_id: &ClientId, user: Option<&str>, will: &Message) -> bool {
         self.access.load().rights_of_absent(client_id, user).publish(will.topic(), will.qos, will.retain)
+    }
+}
+
+/// Gives a connected client the rights that it has now, and disconnects it if its credentials do not stand any more.
+fn hold_to(access: &Access, peer: &Peer) {
+    if !access.auth.still_stands(&peer.about.identity) {
+        peer.close(Close::Revoked);
+    }
+    let rights = access.rights(&peer.client_id, &peer.about.identity);
+    peer.lock().set_rights(&rights);
+    if let Some(subscriber) = peer.subscriber.upgrade() {
+        subscriber.set_rights(rights);
+    }
+}
+
+/// Disconnects a client whose certificate has been revoked.
+fn drop_if_revoked(peer: &Peer) {
+    let certificate = peer.about.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+    if let (Some(certificate), Some(tls)) = (certificate, peer.about.door.at.tls())
+        && tls.is_revoked(certificate)
+    {
+        peer.close(Close::Revoked);
     }
 }
 
@@ -142,6 +160,12 @@ impl MayPublish {
     fn bit(qos: QoS, retain: bool) -> u8 {
         qos as u8 * 2 + u8::from(retain)
     }
+}
+
+/// Whether what is published on `topic` is for `subscriber`. What the owner of a session may do who is away, nobody
+/// knows whole: its token may allow more than the rules. So it is queued, and asked for when it is sent.
+pub(crate) fn is_for(subscriber: &Subscriber, topic: &str) -> bool {
+    may_receive(subscriber, topic) || (subscriber.session.is_some() && subscriber.peer().is_none())
 }
 
 /// Whether `subscriber` may be sent what is published on `topic`.

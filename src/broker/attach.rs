@@ -303,7 +303,7 @@ impl Broker {
         will: Option<Will>,
         taken: Taken,
     ) -> Connection {
-        let Newcomer { socket, door, tls, inbox, connect, rest, limits, access: _, authenticated, share } = newcomer;
+        let Newcomer { socket, door, tls, inbox, connect, rest, limits, access, authenticated, share } = newcomer;
         let connect = &*connect;
         let version = connect.version;
         let session = taken.durable.as_ref().filter(|durable| durable.queue).map(|d| (d.shard, d.session));
@@ -367,6 +367,7 @@ impl Broker {
             trace::connected(self.clock.now(), &peer, taken.present);
         }
         claim.connect(&peer);
+        self.catch_up(&peer, &access);
         let unusable = peer.lock().close;
         // The stop may have come while this connection was not yet among those that are told.
         let stopping = self.is_stopping().then_some(Close::ShuttingDown);
@@ -375,6 +376,10 @@ impl Broker {
         }
         *taken.subscriber.filters() = taken.filters;
         taken.subscriber.connected(Arc::clone(&peer));
+        if session.is_some() && !taken.subscriber.rights().is_open() {
+            // While it was away its rights were not asked for.
+            self.routes_changed();
+        }
         if session.is_some() {
             feed::feed(self, &peer);
         }

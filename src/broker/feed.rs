@@ -187,6 +187,7 @@ fn step(broker: &Broker, peer: &Arc<Peer>) {
         // Others may have their turn while this one waits.
         Step::Wait => state.replays.push_back(replay),
     }
+    state.end_replays();
 }
 
 /// A page of the queue, from the store.

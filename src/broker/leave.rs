@@ -32,6 +32,9 @@ impl Connection {
             (state.finish(), state.out.sent())
         };
         self.subscriber.disconnected(&self.peer, sent);
+        if self.subscriber.session.is_some() && !self.subscriber.rights().is_open() {
+            self.broker.routes_changed();
+        }
         let keeps_queue = self.durable.is_some_and(|durable| durable.queue);
         if !keeps_queue {
             let filters = std::mem::take(&mut *self.subscriber.filters());

@@ -204,6 +204,11 @@ impl Broker {
         if qos > QoS::AtMostOnce
             && let Some(session) = subscriber.session
         {
+            if source.retain
+                && let Some(peer) = &*subscriber.peer()
+            {
+                peer.lock().note_fresh(source.message());
+            }
             durable.add(session, qos, retain, identifiers, share);
             return true;
         }
@@ -338,7 +343,7 @@ fn any_queues(plan: &Plan<Arc<Subscriber>>) -> bool {
 /// Takes those out who may not be sent what is published on `topic`.
 fn keep_permitted(plan: &mut Plan<Arc<Subscriber>>, topic: &str) {
     let permitted = |receiver: &Receiver<Arc<Subscriber>>| access::may_receive(&receiver.handle, topic);
-    plan.receivers.retain(permitted);
+    plan.receivers.retain(|receiver| access::is_for(&receiver.handle, topic));
     for group in &mut plan.groups {
         if !group.members.iter().all(permitted) {
             group.members = group.members.iter().filter(|member| permitted(member)).cloned().collect();
@@ -352,6 +357,9 @@ fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bo
     let mut state = peer.lock();
     if state.is_over() {
         return false;
+    }
+    if source.retain {
+        state.note_fresh(source.message());
     }
     if state.deliver(source, copy, many) {
         peer.schedule(&mut state);

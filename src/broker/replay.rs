@@ -159,10 +159,12 @@ impl Replay {
         let mut state = peer.lock();
         let mut complete = true;
         for RetainedMessage { message, since, at } in page {
+            let message = &state.freshest(message);
             let qos = message.qos.min(self.options.qos);
             // What came at QoS 0 while the session was away was not queued.
             let queued = qos > QoS::AtMostOnce && self.asked.is_some_and(|asked| *at > asked);
-            if *since > ceiling || queued || message.is_expired(now) || !state.may_receive(message.topic()) {
+            let removed = message.payload().is_empty();
+            if *since > ceiling || queued || removed || message.is_expired(now) || !state.may_receive(message.topic()) {
                 continue;
             }
             if self.durable && qos > QoS::AtMostOnce {
@@ -180,7 +182,7 @@ impl Replay {
             peer.schedule(&mut state);
         }
         let session = state.session.filter(|_| state.stepping.is_some());
-        drop(state);
+        // Submitted under the lock: a message that is retained from here on is queued behind this page.
         if let (Some((shard, session)), false) = (session, entries.is_empty()) {
             let filter = Arc::clone(&self.filter);
             let op = Op::Replay { session, filter, entries, after: self.after.clone() };

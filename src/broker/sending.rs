@@ -22,7 +22,7 @@ use nightjar_mqtt::{
 use nightjar_policy::Rights;
 use nightjar_session::{Aliases, Offer, Outbound};
 use nightjar_shard::Entry;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 /// The sending state of one connection.
@@ -66,6 +66,8 @@ pub(crate) struct State {
     /// PUBLISH packets sent on this connection.
     pub(crate) sent: u64,
     pub(crate) drops: Drops,
+    /// Messages that were retained while retained messages are replayed: they stand for what the replay still finds.
+    fresh: Option<Box<HashMap<Arc<str>, Arc<Message>>>>,
     /// Whose state this is; set once, when its peer is made.
     pub(crate) peer: Weak<Peer>,
 }
@@ -103,6 +105,7 @@ impl State {
             shared: None,
             sent: 0,
             drops: Drops::default(),
+            fresh: None,
             peer: Weak::new(),
         }
     }
@@ -160,6 +163,27 @@ impl State {
         self.outbox.len() > self.limits.outbox_max
     }
 
+    /// Notes a message that was retained and is on its way to the client: what a replay that is going on reads of the same
+    /// topic may be older.
+    pub(crate) fn note_fresh(&mut self, message: &Arc<Message>) {
+        if !self.replays.is_empty() || self.stepping.is_some() {
+            self.fresh.get_or_insert_default().insert(message.topic().into(), Arc::clone(message));
+        }
+    }
+
+    /// The newest message of a topic, where a replay has read `found`.
+    pub(crate) fn freshest(&self, found: &Arc<Message>) -> Arc<Message> {
+        let fresh = self.fresh.as_ref().and_then(|fresh| fresh.get(found.topic()));
+        Arc::clone(fresh.unwrap_or(found))
+    }
+
+    /// The last replay is over.
+    pub(crate) fn end_replays(&mut self) {
+        if self.replays.is_empty() && self.stepping.is_none() {
+            self.fresh = None;
+        }
+    }
+
     /// Makes the replays of `filter` void.
     pub(crate) fn drop_replays(&mut self, filter: &str) {
         self.replays.retain(|replay| **replay.filter() != *filter);
@@ -187,6 +211,13 @@ impl State {
     /// Returns whether the outbox has grown.
     pub(crate) fn deliver(&mut self, source: &Source<'_>, copy: &Copy<'_>, many: bool) -> bool {
         if self.closed || self.broken {
+            return false;
+        }
+        // The route of a persistent session may have been drawn while it was away, and its rights were not known.
+        if self.session.is_some()
+            && self.rights.is_some()
+            && !std::str::from_utf8(source.parts().topic).is_ok_and(|topic| self.may_receive(topic))
+        {
             return false;
         }
         if copy.qos == QoS::AtMostOnce {
