@@ -1,7 +1,7 @@
 //! The metrics, their page, and what is built on them.
 
 use crate::http::Door;
-use crate::support::Connect;
+use crate::support::{Connect, secs, wait_until};
 use nightjar::admin::{Kind, METRICS, manual};
 use std::collections::BTreeSet;
 use std::fs;
@@ -72,4 +72,33 @@ fn dashboard_and_alerts_use_metrics_that_exist() {
     }
     let dashboard = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/grafana/nightjar.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+}
+
+/// A value of the metrics page.
+fn value(door: &Door, name: &str) -> f64 {
+    let page = door.get("/metrics").text();
+    let line = page.lines().find(|line| line.split(' ').next() == Some(name));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{name} in\n{page}"))
+}
+
+#[test]
+fn f66_the_metrics_count_clients_alone() {
+    let mut door = Door::open(&["sys.interval=1s"]);
+    for n in 0..3 {
+        Connect::v311(&format!("away{n}")).persistent().open(&door.broker).disconnect();
+    }
+    let clients: Vec<_> = (0..5).map(|n| door.broker.v311(&format!("here{n}"))).collect();
+    let silent: Vec<_> = (0..20).map(|_| door.broker.socket()).collect();
+    let numbers = |door: &Door| {
+        let names = ["nightjar_clients_connected", "nightjar_sessions", "nightjar_sessions_disconnected"];
+        names.map(|name| value(door, name))
+    };
+    for _ in 0..10 {
+        drop(door.broker.v311("turn"));
+        assert!(numbers(&door).iter().all(|number| *number >= 0.0));
+    }
+    wait_until("what is at rest", secs(10), || numbers(&door) == [5.0, 3.0, 3.0]);
+    drop((clients, silent));
+    door.broker.restart();
+    wait_until("the same after a restart", secs(20), || numbers(&door) == [0.0, 3.0, 3.0]);
 }

@@ -223,9 +223,11 @@ fn files_of(folder: &Path) -> BTreeSet<PathBuf> {
     let mut todo = vec![folder.to_owned()];
     while let Some(next) = todo.pop() {
         for entry in fs::read_dir(&next).unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_dir() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
                 todo.push(entry.path());
-            } else {
+            } else if kind.is_file() {
+                // The socket of the admin door is no file.
                 out.insert(entry.path().strip_prefix(folder).unwrap().to_owned());
             }
         }

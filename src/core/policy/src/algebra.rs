@@ -10,7 +10,12 @@ pub fn covers(outer: &str, inner: &str) -> bool {
         return false;
     }
     // Every topic has a first level.
-    let outer = if outer == "+/#" { "#" } else { outer };
+    let outer = match outer {
+        "+/#" => "#",
+        // And no topic is empty.
+        "/+/#" => "/#",
+        other => other,
+    };
     let (mut outer, mut inner) = (levels(outer), levels(inner));
     loop {
         match (outer.next(), inner.next()) {
@@ -31,6 +36,10 @@ pub fn overlaps(one: &str, other: &str) -> bool {
     let reserved = |filter: &str| filter.starts_with('$');
     let wild = |filter: &str| filter.starts_with(['+', '#']);
     if (reserved(one) && wild(other)) || (reserved(other) && wild(one)) {
+        return false;
+    }
+    // The empty topic, which is none, is all that `+` and `/#` have in common.
+    if matches!((one, other), ("+", "/#") | ("/#", "+")) {
         return false;
     }
     let (mut one, mut other) = (levels(one), levels(other));
