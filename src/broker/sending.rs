@@ -67,10 +67,14 @@ pub(crate) struct State {
     pub(crate) sent: u64,
     pub(crate) drops: Drops,
     /// Messages that were retained while retained messages are replayed: they stand for what the replay still finds.
-    fresh: Option<Box<HashMap<Arc<str>, Arc<Message>>>>,
+    fresh: Option<Box<Fresh>>,
     /// Whose state this is; set once, when its peer is made.
     pub(crate) peer: Weak<Peer>,
 }
+
+/// The newest messages by topic.
+#[derive(Default)]
+struct Fresh(HashMap<Arc<str>, Arc<Message>>);
 
 impl State {
     pub(crate) fn new(
@@ -167,13 +171,13 @@ impl State {
     /// topic may be older.
     pub(crate) fn note_fresh(&mut self, message: &Arc<Message>) {
         if !self.replays.is_empty() || self.stepping.is_some() {
-            self.fresh.get_or_insert_default().insert(message.topic().into(), Arc::clone(message));
+            self.fresh.get_or_insert_default().0.insert(message.topic().into(), Arc::clone(message));
         }
     }
 
     /// The newest message of a topic, where a replay has read `found`.
     pub(crate) fn freshest(&self, found: &Arc<Message>) -> Arc<Message> {
-        let fresh = self.fresh.as_ref().and_then(|fresh| fresh.get(found.topic()));
+        let fresh = self.fresh.as_ref().and_then(|fresh| fresh.0.get(found.topic()));
         Arc::clone(fresh.unwrap_or(found))
     }
 
