@@ -7,6 +7,7 @@
 //! Either may be missing. Neither does I/O of its own: bytes go through in pieces of a shared buffer, so an idle
 //! connection holds no buffer but what its layer needs between two reads.
 
+use super::frames::Framer;
 use super::socket::Raw;
 use rustls::ServerConnection;
 use std::cell::RefCell;
@@ -39,6 +40,8 @@ thread_local! {
 pub(super) struct Layers {
     tls: Option<Box<ServerConnection>>,
     web: Option<Box<WebSocketContext>>,
+    /// Frames to the client.
+    framer: Framer,
     /// MQTT bytes that came and were not taken yet, from `taken` on.
     inbox: Vec<u8>,
     taken: usize,
@@ -60,7 +63,16 @@ enum Over {
 
 impl Layers {
     pub(super) fn new(tls: Option<Box<ServerConnection>>) -> Self {
-        Self { tls, web: None, inbox: Vec::new(), taken: 0, outbox: Vec::new(), unfinished: 0, over: None }
+        Self {
+            tls,
+            web: None,
+            framer: Framer::default(),
+            inbox: Vec::new(),
+            taken: 0,
+            outbox: Vec::new(),
+            unfinished: 0,
+            over: None,
+        }
     }
 
     /// From now on bytes are WebSocket frames of at most `bytes`; `rest` came already.
@@ -182,7 +194,7 @@ impl Layers {
             return;
         }
         self.unfinished += bytes.len();
-        let mut pipe = Pipe { input: bytes, output: &mut self.outbox };
+        let mut pipe = Pipe { input: bytes, output: self.framer.control(&mut self.outbox) };
         self.over = loop {
             match web.read(&mut pipe) {
                 Ok(Message::Binary(payload)) => {
@@ -229,9 +241,13 @@ impl Layers {
             count += part.len();
             if self.web.is_some() { payload.extend_from_slice(part) } else { self.pass_down(part)? }
         }
-        if let Some(web) = &mut self.web {
-            let mut pipe = Pipe { input: &[], output: &mut self.outbox };
-            web.write(&mut pipe, Message::Binary(payload.into())).map_err(io_error)?;
+        if let Some(web) = &self.web {
+            if !web.can_write() {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let mut frames = Vec::with_capacity(payload.len() + payload.len() / 8 + 16);
+            count = self.framer.frame(&payload, &mut frames);
+            self.pass_down(&frames)?;
         }
         match self.flush(raw) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
@@ -284,7 +300,7 @@ impl Layers {
 
     /// The last words of the layers, as far as they can be written now.
     pub(super) fn farewell(&mut self, raw: &Raw) {
-        if let Some(web) = &mut self.web {
+        if let Some(web) = self.web.as_mut().filter(|_| !self.framer.is_within()) {
             let mut pipe = Pipe { input: &[], output: &mut self.outbox };
             let _ = web.close(&mut pipe, Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }));
         }
@@ -351,13 +367,6 @@ impl Write for Down<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn io_error(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        other => io::Error::new(io::ErrorKind::BrokenPipe, other.to_string()),
     }
 }
 

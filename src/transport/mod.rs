@@ -11,7 +11,7 @@
 //! | `acceptor` | listening sockets of either family |
 //! | `arrive` | the way above, from a fresh socket to a [`Socket`] |
 //! | `proxy`, `http` | the PROXY header; the WebSocket handshake, and answers at the wrong door |
-//! | `socket`, `layers` | reading and writing MQTT bytes, plain or through layers |
+//! | `socket`, `layers`, `frames` | reading and writing MQTT bytes, plain or through layers |
 //! | `tls`, `certificate` | what a listener's certificates come to, and what is in one |
 //! | `dev` | certificates for trying out |
 //! | `remote` | who is at the other end, by which transport |
@@ -20,6 +20,7 @@ mod acceptor;
 mod arrive;
 pub mod certificate;
 pub mod dev;
+mod frames;
 mod http;
 mod layers;
 mod proxy;

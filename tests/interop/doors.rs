@@ -130,3 +130,48 @@ fn mosquitto_clients_by_tls_and_by_a_unix_socket() {
         assert_eq!(success("mosquitto_sub", subscribe.output().unwrap()).trim(), message);
     }
 }
+
+#[test]
+fn paho_for_c_by_every_door() {
+    let out = tempfile::tempdir().unwrap();
+    let program = out.path().join("paho_flow");
+    // The library with TLS and WebSocket; a machine without its header has nothing to try.
+    let header = works(Command::new("sh").args(["-c", "echo '#include <MQTTClient.h>' | cc -E - >/dev/null 2>&1"]));
+    if !have("paho for C (libpaho-mqtt-dev)", header) {
+        return;
+    }
+    let mut compile = Command::new("cc");
+    compile.arg("-o").arg(&program).arg(folder().join("paho_flow.c")).arg("-lpaho-mqtt3cs");
+    success("cc", compile.output().unwrap());
+    let house = House::open();
+    let (plain, tls, ca) = (house.broker.port(), house.tls_port(), house.ca());
+    for (url, ca) in [
+        (format!("tcp://127.0.0.1:{plain}"), None),
+        (format!("ws://127.0.0.1:{plain}/mqtt"), None),
+        (format!("ssl://localhost:{tls}"), Some(&ca)),
+        (format!("wss://localhost:{tls}/mqtt"), Some(&ca)),
+    ] {
+        for level in ["4", "5"] {
+            let output = Command::new(&program).args([url.as_str(), level]).args(ca).output().unwrap();
+            success(&format!("paho for C by {url} at level {level}"), output);
+        }
+    }
+}
+
+#[test]
+fn rumqttc_by_every_door() {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(folder().join("rumqttc/Cargo.toml"));
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("rumqttc");
+    build.arg("--target-dir").arg(&target);
+    success("the build of rumqttc's program", build.output().unwrap());
+    let house = House::open();
+    let (plain, tls, ca) = (house.broker.port().to_string(), house.tls_port(), house.ca());
+    for (scheme, port) in [("mqtt", &plain), ("ws", &plain), ("mqtts", &tls), ("wss", &tls)] {
+        for level in ["4", "5"] {
+            let mut command = Command::new(target.join("debug/rumqttc-flow"));
+            command.args([scheme, port, level, &ca]);
+            success(&format!("rumqttc by {scheme} at level {level}"), command.output().unwrap());
+        }
+    }
+}
