@@ -2,6 +2,7 @@
 
 use super::access::{Caller, From, Scope};
 use super::answer::Failure;
+use super::patient::Patient;
 use super::routes::State;
 use crate::broker::Adopted;
 use crate::env::net::TcpStream;
@@ -65,8 +66,8 @@ fn key(headers: &HeaderMap) -> Option<Vec<u8>> {
 
 /// The socket under an upgraded connection, and what was read of it already.
 fn take_apart(upgraded: Upgraded) -> Option<(std::net::TcpStream, Vec<u8>)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<Patient<TokioIo<TcpStream>>>().ok()?;
     // It is to live on another thread's runtime.
-    let stream = parts.io.into_inner().into_std().ok()?;
+    let stream = parts.io.into_inner().into_inner().into_std().ok()?;
     Some((stream, parts.read_buf.to_vec()))
 }

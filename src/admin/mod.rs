@@ -12,6 +12,7 @@
 //! | `clients`, `subscriptions`, `retained`, `publish` | who is there, and what is kept |
 //! | `operate` | configuration, log, rules |
 //! | `watch`, `console` | what happens; the page's own MQTT connection |
+//! | `patient` | a socket whose reader may not keep it for ever |
 //! | `page`, `assets` | the files of the page, and how they are served |
 
 mod access;
@@ -25,6 +26,7 @@ mod login;
 mod metrics;
 mod operate;
 pub mod page;
+mod patient;
 mod publish;
 mod rates;
 mod retained;

@@ -72,6 +72,7 @@ impl State {
         self.rules.store(Arc::new(rules));
         if changed {
             self.logins.lock().clear();
+            self.handle.close_consoles();
         }
     }
 }

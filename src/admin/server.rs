@@ -1,6 +1,7 @@
 //! The sockets of the admin door, and how much of everything there may be.
 
 use super::access::From;
+use super::patient::Patient;
 use super::routes::{State, router};
 use super::{Operator, Rules, Settings};
 use crate::broker::Handle;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time by TCP, and as many by the Unix socket; more wait to be accepted.
 const CONNECTIONS: usize = 64;
 /// Connections that the system keeps for us meanwhile.
 const BACKLOG: i32 = 64;
@@ -116,12 +117,13 @@ fn run(
     };
     runtime.block_on(async {
         let router = router(Arc::clone(state));
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        // Whoever fills the one door leaves the other open.
+        let places = || Arc::new(Semaphore::new(CONNECTIONS));
         if let Some(socket) = tcp.and_then(|socket| TcpListener::from_std(socket).ok()) {
-            task::spawn(accept_tcp(socket, router.clone(), Arc::clone(&places)));
+            task::spawn(accept_tcp(socket, router.clone(), places()));
         }
         if let Some(socket) = unix.and_then(|socket| UnixListener::from_std(socket).ok()) {
-            task::spawn(accept_unix(socket, router, places));
+            task::spawn(accept_unix(socket, router, places()));
         }
         task::spawn(sample(Arc::clone(state)));
         let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -179,7 +181,7 @@ where
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
-    if let Err(error) = server.serve_connection(io, service).with_upgrades().await {
+    if let Err(error) = server.serve_connection(Patient::new(io), service).with_upgrades().await {
         tracing::debug!(%error, %from, "an admin connection ended");
     }
     drop(place);

@@ -1,10 +1,12 @@
 //! Looking at what happens, as it happens and before it does.
 
+use super::access::{Caller, From, Tokens};
 use super::answer::{Answer, ErrorBody, Failure, Json, Query};
 use super::routes::State;
 use crate::broker::inspect::Explanation;
 use crate::broker::{Event, Lens, Look, look};
 use crate::env::task;
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State as Of;
 use axum::http::header;
@@ -42,7 +44,11 @@ pub(super) struct Through {
 /// What happens, one JSON object a line, as it happens.
 #[utoipa::path(get, path = "/api/v1/trace", tag = "watch", params(Through),
     responses((status = 200, body = String, content_type = "application/x-ndjson"), (status = 422, body = ErrorBody)))]
-pub(super) async fn trace(Query(through): Query<Through>) -> Result<Response, Failure> {
+pub(super) async fn trace(
+    Of(state): Of<Arc<State>>,
+    Extension(caller): Extension<Caller>,
+    Query(through): Query<Through>,
+) -> Result<Response, Failure> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (client, filter, address) = (given(through.client), given(through.topic), given(through.address));
     if client.is_none() && filter.is_none() && address.is_none() {
@@ -56,7 +62,10 @@ pub(super) async fn trace(Query(through): Query<Through>) -> Result<Response, Fa
         None => None,
     };
     let seconds = through.seconds.unwrap_or(USUAL).clamp(1, LONGEST);
+    let tokens = matches!(caller.from, From::Address(_)).then(|| state.tokens.load_full());
     let lines = Lines {
+        state,
+        tokens,
         look: look(Lens { client, topic: filter, address }),
         end: Box::pin(task::sleep(Duration::from_secs(seconds))),
         silence: Box::pin(task::sleep(Duration::ZERO)),
@@ -69,6 +78,9 @@ type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The body of a trace: a line an event, until its time is over.
 struct Lines {
+    state: Arc<State>,
+    /// The tokens that let it in, unless it needed none: when they are replaced, it is over.
+    tokens: Option<Arc<Tokens>>,
     look: Look,
     end: Sleep,
     silence: Sleep,
@@ -82,7 +94,8 @@ impl hyper::body::Body for Lines {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.end.as_mut().poll(context).is_ready() {
+        let replaced = |tokens: &Arc<Tokens>| **tokens != **self.state.tokens.load();
+        if self.tokens.as_ref().is_some_and(replaced) || self.end.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
         let line = match self.look.poll_next(context) {

@@ -1,6 +1,7 @@
 //! Who failed too often waits: addresses and users, each for a time that doubles.
 
 use super::fingerprint;
+use crate::env::net::network;
 use nightjar_base::Tick;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -41,7 +42,7 @@ pub(super) struct Backoff(Mutex<HashMap<Who, Entry, foldhash::fast::RandomState>
 
 /// Found before the table is locked: names may be long.
 fn both(address: Option<IpAddr>, user: Option<&str>) -> [Option<Who>; 2] {
-    [address.map(Who::Address), user.map(|user| Who::User(fingerprint(&[user.as_bytes()])))]
+    [address.map(network).map(Who::Address), user.map(|user| Who::User(fingerprint(&[user.as_bytes()])))]
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -94,13 +95,16 @@ impl Backoff {
         }
     }
 
-    /// `user` was right, from `address`.
+    /// `user` was right, from `address`: its own failures are forgiven, there too. Those with other names are not, or
+    /// whoever has one name could try passwords for all others between two logins.
     pub(super) fn succeeded(&self, address: Option<IpAddr>, user: Option<&str>) {
-        let both = both(address, user);
+        let [address, user] = both(address, user);
         let mut entries = self.0.lock();
-        if !entries.is_empty() {
-            for who in both.into_iter().flatten() {
-                entries.remove(&who);
+        let forgiven = user.and_then(|user| entries.remove(&user)).map_or(0, |entry| entry.failures);
+        if let Some(entry) = address.and_then(|address| entries.get_mut(&address)).filter(|_| forgiven > 0) {
+            entry.failures = entry.failures.saturating_sub(forgiven);
+            if entry.failures == 0 {
+                entry.until = entry.last;
             }
         }
     }
@@ -133,6 +137,18 @@ mod tests {
             backoff.failed(None, Some("ann"), 7, &LIMITS, Tick(0));
         }
         assert_eq!(backoff.wait(None, Some("ann"), Tick(0)), 0);
+    }
+
+    #[test]
+    fn one_right_name_does_not_make_up_for_wrong_ones() {
+        let (backoff, here) = (Backoff::default(), Some(IpAddr::from([0xfd00, 0, 0, 1, 0, 0, 0, 1])));
+        for attempt in 0..6 {
+            backoff.failed(here, Some(&format!("user {attempt}")), attempt, &LIMITS, Tick(0));
+            backoff.succeeded(here, Some("eve"));
+        }
+        assert!(backoff.wait(here, None, Tick(0)) > 0);
+        let neighbour = Some(IpAddr::from([0xfd00, 0, 0, 1, 9, 9, 9, 9]));
+        assert!(backoff.wait(neighbour, None, Tick(0)) > 0, "it is the same network");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::jwt::texts;
 use super::memory::Memory;
 use super::pool::Pool;
-use super::{Attempt, Denied, Identity, Problem, Proof, Said};
+use super::{Attempt, Denied, Identity, Problem, Proof, Said, fingerprint};
 use crate::config::{self, access};
 use nightjar_base::{Tick, Wall};
 use nightjar_policy::Grants;
@@ -77,6 +77,11 @@ impl Callout {
         }))
     }
 
+    /// What tells this service from another.
+    pub(super) fn mark(&self) -> u64 {
+        fingerprint(&[self.url.as_bytes()])
+    }
+
     pub(super) async fn ask(&self, attempt: &Attempt<'_>, now: Tick, wall: Wall) -> Result<Said, Denied> {
         let address = attempt.address.map(|address| address.to_string()).unwrap_or_default();
         let digest = self.memory.digest(&[
@@ -99,7 +104,7 @@ impl Callout {
             }
         };
         Ok(match verdict {
-            Verdict::Yes(identity) => Said::Yes(identity),
+            Verdict::Yes(identity) => Said::Yes(Identity { proof: Proof::Service(self.mark()), ..identity }),
             Verdict::No => Said::No,
             Verdict::Unknown => Said::Unknown,
         })

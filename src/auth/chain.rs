@@ -7,18 +7,19 @@ use super::hash::Hash;
 use super::jwt::Jwt;
 use super::memory::Memory;
 use super::pool::Pool;
-use super::scram::{self, Exchange};
-use super::{Attempt, Denied, Identity, Problem, Proof, Said, fingerprint};
+use super::scram::{self, Exchange, Step};
+use super::{Admits, Attempt, Denied, Identity, Problem, Proof, Said, fingerprint};
 use crate::config;
 use crate::env::clock::Clock;
 use crate::env::entropy;
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// Passwords that are remembered as right.
 const REMEMBERED: usize = 100_000;
 /// The ways, in the order that holds when none is configured.
-const ALL: [&str; 4] = ["certificate", "password", "jwt", "http"];
+const ALL: [&str; 5] = ["certificate", "password", "jwt", "http", "scram"];
 
 /// Whoever there is none of costs as much as whoever there is.
 static NOBODY: LazyLock<Hash> = LazyLock::new(|| Hash::make(b""));
@@ -210,15 +211,61 @@ impl Auth {
     #[must_use]
     pub fn exchange(&self, method: &str, methods: Option<&[String]>) -> Option<Exchange> {
         let file = self.file.as_ref().filter(|file| file.has_scram())?;
-        let allowed = methods.is_none_or(|methods| methods.iter().any(|method| method == "scram"));
-        (method == scram::METHOD && allowed).then(|| Exchange::new(Arc::clone(file), self.pepper))
+        let offered = method == scram::METHOD && self.offers("scram", methods);
+        offered.then(|| Exchange::new(Arc::clone(file), self.pepper))
     }
 
-    /// Whether the credentials by which `identity` came in would still do; asked after a reload.
+    /// Takes what the client at `address` sent in an exchange.
+    ///
+    /// # Errors
+    /// When it has failed, or has failed too often before.
+    pub fn step(&self, exchange: &mut Exchange, address: Option<IpAddr>, data: &[u8]) -> Result<Step, Denied> {
+        let now = self.clock.tick();
+        let step = exchange.step(data);
+        let millis = self.backoff.wait(address, exchange.user(), now);
+        if millis > 0 {
+            return Err(Denied::Banned { millis });
+        }
+        match step {
+            Step::Failed => {
+                // No two proofs are alike: each is an attempt of its own.
+                self.backoff.failed(address, exchange.user(), fingerprint(&[data]), &self.limits, now);
+                return Err(Denied::BadCredentials);
+            }
+            Step::Done(..) => self.backoff.succeeded(address, exchange.user()),
+            Step::Continue(_) => {}
+        }
+        Ok(step)
+    }
+
+    /// Whether credentials may say more of a client than its name: groups, and rights of its own.
     #[must_use]
-    pub fn still_stands(&self, identity: &Identity) -> bool {
+    pub fn may_grant(&self) -> bool {
+        self.jwt.is_some() || self.callout.is_some()
+    }
+
+    /// Whether `method` is one of the ways, here and at a listener that takes `methods`.
+    fn offers(&self, method: &str, methods: Option<&[String]>) -> bool {
+        self.chain.iter().any(|way| way == method)
+            && methods.is_none_or(|methods| methods.iter().any(|way| way == method))
+    }
+
+    /// Whether the credentials by which `identity` came in by a listener would still do; asked after a reload.
+    #[must_use]
+    pub fn still_stands(&self, identity: &Identity, listener: &Admits<'_>) -> bool {
+        let by_this_way = match identity.method {
+            "admin" => true,
+            // What nobody could judge was taken for none; now there is somebody.
+            "anonymous" => listener.anonymous && (identity.user.is_none() || self.is_empty()),
+            method => self.offers(method, listener.methods),
+        };
+        by_this_way && self.has_proof(identity)
+    }
+
+    fn has_proof(&self, identity: &Identity) -> bool {
         match identity.proof {
             Proof::None => true,
+            Proof::Service(mark) => self.callout.as_ref().is_some_and(|callout| callout.mark() == mark),
             Proof::Line(line) => {
                 let user = identity.user.as_deref().unwrap_or_default();
                 self.file.as_ref().is_some_and(|file| file.has_line(user, line))
@@ -337,8 +384,14 @@ mod tests {
         let bob = before.authenticate(&attempt(Some("bob"), Some("pw"))).await.unwrap();
         case.write(&(line("ann", "pw") + &line("bob", "new") + &line("eve", "pw")));
         let after = case.auth(Some(&before));
-        assert!(after.still_stands(&ann) && !after.still_stands(&bob));
-        assert!(after.still_stands(&Identity::anonymous(None)));
+        let here = Admits { anonymous: true, methods: None };
+        assert!(after.still_stands(&ann, &here) && !after.still_stands(&bob, &here));
+        let certificates = ["certificate".to_owned()];
+        let elsewhere = Admits { anonymous: false, methods: Some(&certificates) };
+        assert!(!after.still_stands(&ann, &elsewhere), "passwords do not count there any more");
+        let (nobody, somebody) = (Identity::anonymous(None), Identity::anonymous(Some("eve")));
+        assert!(after.still_stands(&nobody, &here) && !after.still_stands(&nobody, &elsewhere));
+        assert!(!after.still_stands(&somebody, &here), "there is somebody now who judges names");
         assert!(after.authenticate(&attempt(Some("bob"), Some("pw"))).await.is_err(), "what is remembered is the line");
         case.write("ann:nonsense\n");
         let problems = Auth::new(&case.settings, false, case.clock.clone(), Some(&after)).err().unwrap();

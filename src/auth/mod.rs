@@ -77,6 +77,8 @@ enum Proof {
     Line(u64),
     /// A key that tokens are signed with.
     Key(u64),
+    /// A service that was asked.
+    Service(u64),
 }
 
 impl Identity {
@@ -97,6 +99,15 @@ impl Identity {
     pub fn owner(&self) -> Option<&Arc<str>> {
         self.user.as_ref().filter(|_| self.method != "anonymous")
     }
+}
+
+/// What a listener lets in, when a reload asks again.
+#[derive(Clone, Copy, Debug)]
+pub struct Admits<'a> {
+    /// Whether a client may come in without saying who it is.
+    pub anonymous: bool,
+    /// The ways that count, if not all.
+    pub methods: Option<&'a [String]>,
 }
 
 /// Why a client does not come in.

@@ -24,12 +24,14 @@ pub struct Exchange {
     file: Arc<PasswordFile>,
     /// Hides which users there are: what an unknown one is challenged with is derived from it.
     pepper: [u8; 32],
+    /// Who the client says it is.
+    user: Option<String>,
     state: State,
 }
 
 enum State {
     First,
-    Final { user: String, known: Option<u64>, keys: ScramKeys, nonce: String, transcript: String },
+    Final { known: Option<u64>, keys: ScramKeys, nonce: String, transcript: String },
     Over,
 }
 
@@ -45,11 +47,16 @@ pub enum Step {
 
 impl Exchange {
     pub(super) fn new(file: Arc<PasswordFile>, pepper: [u8; 32]) -> Self {
-        Self { file, pepper, state: State::First }
+        Self { file, pepper, user: None, state: State::First }
+    }
+
+    /// Who the client says it is, once it has.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// Takes what the client sent.
-    pub fn step(&mut self, data: &[u8]) -> Step {
+    pub(super) fn step(&mut self, data: &[u8]) -> Step {
         let mut nonce = [0; 18];
         entropy::fill(&mut nonce);
         self.step_with(data, &STANDARD.encode(nonce))
@@ -61,11 +68,13 @@ impl Exchange {
         let Ok(message) = std::str::from_utf8(data) else { return Step::Failed };
         match state {
             State::First => self.first(message, nonce).unwrap_or(Step::Failed),
-            State::Final { user, known, keys, nonce, transcript } => finish(message, &keys, &nonce, &transcript)
-                .map_or(Step::Failed, |signature| match known {
-                    Some(line) => Step::Done(identity(&user, line), Some(signature)),
-                    None => Step::Failed,
-                }),
+            State::Final { known, keys, nonce, transcript } => {
+                let signature = finish(message, &keys, &nonce, &transcript);
+                match (signature, known, &self.user) {
+                    (Some(signature), Some(line), Some(user)) => Step::Done(identity(user, line), Some(signature)),
+                    _ => Step::Failed,
+                }
+            }
             State::Over => Step::Failed,
         }
     }
@@ -92,7 +101,8 @@ impl Exchange {
         let challenge = format!("r={nonce},s={},i={}", STANDARD.encode(&keys.salt), keys.iterations);
         let flag = &message[..message.len() - bare.len()];
         let transcript = format!("{bare},{challenge},c={},r={nonce}", STANDARD.encode(flag));
-        self.state = State::Final { user, known: line, keys, nonce, transcript };
+        self.state = State::Final { known: line, keys, nonce, transcript };
+        self.user = Some(user);
         Some(Step::Continue(challenge.into_bytes()))
     }
 

@@ -3,7 +3,7 @@
 use super::Broker;
 use super::peer::{Close, Peer};
 use super::subscriber::Subscriber;
-use crate::auth::{Auth, Identity};
+use crate::auth::{Admits, Auth, Identity};
 use nightjar_base::ClientId;
 use nightjar_mqtt::{Message, QoS};
 use nightjar_policy::{Policy, Rights, Who};
@@ -71,10 +71,10 @@ impl Broker {
         let access = Arc::new(access);
         self.access.store(Arc::clone(&access));
         for sessions in &self.sessions {
-            let absent: Vec<_> = sessions.lock().values().cloned().collect();
-            for subscriber in absent.iter().filter(|subscriber| subscriber.peer().is_none()) {
+            let all: Vec<_> = sessions.lock().values().cloned().collect();
+            for subscriber in all {
                 let user = subscriber.user();
-                subscriber.set_rights(access.rights_of_absent(&subscriber.client_id, user.as_deref()));
+                subscriber.set_rights_while_away(access.rights_of_absent(&subscriber.client_id, user.as_deref()));
             }
         }
         for peer in self.registry.peers() {
@@ -86,9 +86,17 @@ impl Broker {
     /// A client that came in by `used` and is now among those whom a reload finds: what was replaced meanwhile holds for
     /// it too.
     pub(crate) fn catch_up(&self, peer: &Peer, used: &Arc<Access>) {
-        let access = self.access.load_full();
-        if !Arc::ptr_eq(&access, used) {
-            hold_to(&access, peer);
+        let mut access = self.access.load_full();
+        // Where there are rules, a reload may have taken its session for one whose client is away.
+        if !Arc::ptr_eq(&access, used) || !matches!(access.policy, Policy::Open) {
+            loop {
+                hold_to(&access, peer);
+                let now = self.access.load_full();
+                if Arc::ptr_eq(&access, &now) {
+                    break;
+                }
+                access = now;
+            }
         }
         drop_if_revoked(peer);
     }
@@ -112,12 +120,14 @@ impl Broker {
 
 /// Gives a connected client the rights that it has now, and disconnects it if its credentials do not stand any more.
 fn hold_to(access: &Access, peer: &Peer) {
-    if !access.auth.still_stands(&peer.about.identity) {
+    let settings = peer.about.door.at.settings().clone();
+    let here = Admits { anonymous: settings.anonymous, methods: settings.methods.as_deref() };
+    if !access.auth.still_stands(&peer.about.identity, &here) {
         peer.close(Close::Revoked);
     }
     let rights = access.rights(&peer.client_id, &peer.about.identity);
-    peer.lock().set_rights(&rights);
     if let Some(subscriber) = peer.subscriber.upgrade() {
+        peer.lock().set_rights(&rights, subscriber.certainly_sent());
         subscriber.set_rights(rights);
     }
 }
@@ -126,7 +136,7 @@ fn hold_to(access: &Access, peer: &Peer) {
 fn drop_if_revoked(peer: &Peer) {
     let certificate = peer.about.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
     if let (Some(certificate), Some(tls)) = (certificate, peer.about.door.at.tls())
-        && tls.is_revoked(certificate)
+        && !tls.still_takes(certificate)
     {
         peer.close(Close::Revoked);
     }
@@ -162,16 +172,15 @@ impl MayPublish {
     }
 }
 
-/// Whether what is published on `topic` is for `subscriber`. What the owner of a session may do who is away, nobody
-/// knows whole: its token may allow more than the rules. So it is queued, and asked for when it is sent.
+/// Whether what is published on `topic` is for `subscriber`. Where the owner of a session is away, and its credentials may
+/// grant more than the rules, nobody knows: so it is queued, and asked for when it is sent.
 pub(crate) fn is_for(subscriber: &Subscriber, topic: &str) -> bool {
-    may_receive(subscriber, topic) || (subscriber.session.is_some() && subscriber.peer().is_none())
+    may_receive(subscriber, topic) || subscriber.may_have_more_rights()
 }
 
 /// Whether `subscriber` may be sent what is published on `topic`.
 pub(crate) fn may_receive(subscriber: &Subscriber, topic: &str) -> bool {
-    let rights = subscriber.rights();
-    rights.receive(topic)
+    subscriber.may_receive(topic)
 }
 
 /// Whether a session that `owner` has belongs to somebody else than `user`. What an unnamed client left behind belongs to nobody.

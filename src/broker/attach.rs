@@ -9,17 +9,18 @@ use super::access::{Access, OtherUser, belongs_to_another};
 use super::authenticate::{Authenticated, Renewal};
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
-use super::leave::{interval_as_expiry, publication};
+use super::leave::interval_as_expiry;
 use super::limits::Limits;
 use super::listener::Door;
 use super::peer::{About, Close, Peer};
-use super::people::{Bounds, Share, Throttle};
+use super::people::{Bounds, Share, Throttle, TooMany};
 use super::publish::RouteCache;
 use super::registry::Claim;
 use super::replay::Replay;
 use super::subscriber::{Filters, Subscriber};
 use super::turn::Inbox;
 use super::{Broker, feed, stats, trace};
+use crate::auth::Identity;
 use crate::env::entropy;
 use crate::telemetry::escape;
 use crate::transport::{Socket, TlsInfo};
@@ -125,7 +126,7 @@ impl Broker {
         }
         let will = connect.will.as_ref().map(|will| self.keep_will(will));
         let taken = self.take_session(&newcomer, &client_id, will.clone()).await;
-        taken.subscriber.belongs_to(newcomer.owner().cloned(), rights);
+        taken.subscriber.belongs_to(&newcomer.authenticated.identity, rights);
         Ok(self.connect(newcomer, &claim, assigned, will, taken))
     }
 
@@ -135,12 +136,26 @@ impl Broker {
         authenticated: &Authenticated,
         limits: &Limits,
     ) -> Result<Option<Share<Arc<str>>>, (ReasonCode, &'static str)> {
-        let bounds = Bounds { connections: limits.connections_per_user, arrivals: 0, rate: limits.user_rate };
-        let Some(user) = authenticated.identity.owner().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
-        self.users.enter(Arc::clone(user), &bounds, self.clock.tick()).map(Some).map_err(|_| {
+        self.share_of(&authenticated.identity, limits, limits.connections_per_user).map_err(|_| {
             stats::add(|s| &s.refused_user, 1);
             (ReasonCode::QuotaExceeded, "too many connections of this user")
         })
+    }
+
+    /// Counts a connection that came in before its user was counted.
+    pub(crate) fn count_late(&self, identity: &Identity, limits: &Limits) -> Option<Share<Arc<str>>> {
+        self.share_of(identity, limits, usize::MAX).ok().flatten()
+    }
+
+    fn share_of(
+        &self,
+        identity: &Identity,
+        limits: &Limits,
+        connections: usize,
+    ) -> Result<Option<Share<Arc<str>>>, TooMany> {
+        let bounds = Bounds { connections, arrivals: 0, rate: limits.user_rate };
+        let Some(user) = identity.owner().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
+        self.users.enter(Arc::clone(user), &bounds, self.clock.tick()).map(Some)
     }
 
     /// Whether the newcomer may have what belongs to its client identifier: its session is its user's, and nobody is
@@ -276,7 +291,7 @@ impl Broker {
         };
         if let Some((will, epoch, client_id, user)) = due {
             if self.will_is_allowed(&client_id, user.as_deref(), &will) {
-                self.publish_message(&publication(&will, now), ops, now);
+                self.publish_will(&will, ops, now);
             }
             ops.push((shard, Op::WillDone { session, epoch }));
         }
@@ -286,7 +301,14 @@ impl Broker {
         Taken {
             durable,
             present: false,
-            subscriber: Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), None, None, Rights::open())),
+            subscriber: Arc::new(Subscriber::new(
+                self.new_id(),
+                Arc::clone(client_id),
+                None,
+                None,
+                Rights::open(),
+                false,
+            )),
             head: 1,
             inbound: Vec::new(),
             filters: Filters::default(),
@@ -308,7 +330,7 @@ impl Broker {
         let version = connect.version;
         let session = taken.durable.as_ref().filter(|durable| durable.queue).map(|d| (d.shard, d.session));
         let mut state = limits.sending_state(connect, &taken, session);
-        state.set_rights(&taken.subscriber.rights());
+        state.set_rights(&taken.subscriber.rights(), taken.subscriber.certainly_sent());
         let peer_id = taken.subscriber.id;
         let client_id = Arc::clone(&taken.subscriber.client_id);
         // A persistent session's subscriber outlives connections, so each connection gets a number of its own.
@@ -367,6 +389,8 @@ impl Broker {
             trace::connected(self.clock.now(), &peer, taken.present);
         }
         claim.connect(&peer);
+        *taken.subscriber.filters() = taken.filters;
+        taken.subscriber.connected(Arc::clone(&peer));
         self.catch_up(&peer, &access);
         let unusable = peer.lock().close;
         // The stop may have come while this connection was not yet among those that are told.
@@ -374,8 +398,6 @@ impl Broker {
         if let Some(close) = unusable.or(stopping) {
             peer.close(close);
         }
-        *taken.subscriber.filters() = taken.filters;
-        taken.subscriber.connected(Arc::clone(&peer));
         if session.is_some() && !taken.subscriber.rights().is_open() {
             // While it was away its rights were not asked for.
             self.routes_changed();

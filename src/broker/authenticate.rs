@@ -101,7 +101,7 @@ impl Broker {
         let deadline =
             self.clock.tick().plus_millis(u64::try_from(limits.connect_timeout.as_millis()).unwrap_or(u64::MAX));
         for _ in 0..MOST_STEPS {
-            match exchange.step(&data) {
+            match access.auth.step(&mut exchange, door.remote.ip(), &data).map_err(Failed::Denied)? {
                 Step::Done(identity, data) => {
                     return Ok(Authenticated { identity: Arc::new(identity), method: Some(method), data });
                 }
@@ -205,7 +205,10 @@ impl Connection {
         }
         let data = auth.properties.authentication_data.as_deref().unwrap_or_default();
         let step = match &mut renewal.exchange {
-            Some(exchange) => exchange.step(data),
+            Some(exchange) => {
+                let address = self.peer.about.door.remote.ip();
+                self.broker.access.load().auth.step(exchange, address, data).unwrap_or(Step::Failed)
+            }
             None => Step::Failed,
         };
         let packet = match step {

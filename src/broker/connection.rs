@@ -211,6 +211,11 @@ impl Connection {
     }
 
     async fn live(&mut self) -> End {
+        // A reload that came while it was let in may have ended it already.
+        let told = self.peer.lock().close;
+        if let Some(close) = told.filter(|close| !matches!(close, Close::TakenOver | Close::ShuttingDown)) {
+            return End::Told(close);
+        }
         // What came behind CONNECT in the same read.
         let rest = std::mem::take(&mut self.partial);
         if let Err(end) = self.take(&rest) {
@@ -355,10 +360,16 @@ impl Connection {
         result
     }
 
-    fn handle_all(&mut self, input: &[u8]) -> (usize, Result<(), End>) {
+    /// Takes up what others have changed: subscriptions, rights, limits.
+    #[inline]
+    pub(crate) fn see_epoch(&mut self) {
         if self.routes.see_epoch(self.broker.epoch()) {
             self.see_limits();
         }
+    }
+
+    fn handle_all(&mut self, input: &[u8]) -> (usize, Result<(), End>) {
+        self.see_epoch();
         self.now = self.broker.clock.now();
         let (version, max_packet) = (self.peer.version, self.limits.max_packet);
         let mut taken = 0;

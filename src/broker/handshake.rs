@@ -1,6 +1,7 @@
 //! From a fresh socket to an accepted CONNECT.
 
 use super::limits::Limits;
+use super::publish::is_reserved;
 use super::{Broker, stats};
 use crate::env::task;
 use crate::transport::{self, Socket};
@@ -122,8 +123,11 @@ impl Broker {
             if will.payload.len() + will.topic.len() > limits.max_will_size {
                 return Err((ReasonCode::PacketTooLarge, "will larger than limits.max_will_size"));
             }
-            if will.topic.starts_with("$SYS/") {
+            if is_reserved(&will.topic) {
                 return Err((ReasonCode::NotAuthorized, "will topic in $SYS"));
+            }
+            if !limits.takes_topic(&will.topic) {
+                return Err((ReasonCode::TopicNameInvalid, "will topic too long or too deep"));
             }
         }
         if self.is_stopping() {

@@ -1,6 +1,5 @@
 //! What becomes due without anybody asking: delayed wills, the expiry of sessions and of retained messages.
 
-use super::leave::publication;
 use super::{Broker, stats};
 use crate::env::task;
 use nightjar_base::{ClientId, SessionId, ShardId, Wall};
@@ -84,7 +83,7 @@ impl Broker {
         let Some((will, user)) = will else { return };
         let mut ops = Vec::new();
         if self.will_is_allowed(client_id, user.as_deref(), &will) {
-            self.publish_message(&publication(&will, now), &mut ops, now);
+            self.publish_will(&will, &mut ops, now);
         }
         ops.push((shard, Op::WillDone { session, epoch }));
         let position = self.store.submit(&mut ops, None);

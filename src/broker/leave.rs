@@ -14,7 +14,7 @@ pub(crate) fn interval_as_expiry(seconds: u32) -> Wall {
 }
 
 /// The will's message as it is published at `now`: its expiry interval begins to count.
-pub(crate) fn publication(will: &Arc<Message>, now: Wall) -> Arc<Message> {
+fn publication(will: &Arc<Message>, now: Wall) -> Arc<Message> {
     let Some(interval) = will.expires else { return Arc::clone(will) };
     let mut message = Message::clone(will);
     message.expires = Some(Wall(now.0.saturating_add(interval.0)));
@@ -67,7 +67,7 @@ impl Connection {
             let message = &will.message;
             // The right may have been revoked since CONNECT.
             if self.subscriber.rights().publish(message.topic(), message.qos, message.retain) {
-                self.broker.publish_message(&publication(message, now), ops, now);
+                self.broker.publish_will(message, ops, now);
             } else {
                 stats::add(|s| &s.denied_publish, 1);
             }
@@ -90,6 +90,16 @@ impl Connection {
 }
 
 impl Broker {
+    /// Publishes a will. Where no more may be retained it reaches those who are subscribed alone.
+    pub(crate) fn publish_will(&self, will: &Arc<Message>, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
+        let mut message = publication(will, now);
+        if message.retain && !self.may_retain(message.topic(), message.payload().is_empty()) {
+            stats::add(|s| &s.refused_quota, 1);
+            Arc::make_mut(&mut message).retain = false;
+        }
+        self.publish_message(&message, ops, now);
+    }
+
     /// The first sequence of a session's queue that was certainly never sent. A crash did not leave behind what was
     /// sent: what fits a window may have been.
     pub(crate) fn may_be_sent(&self, session: &nightjar_shard::Session) -> u64 {

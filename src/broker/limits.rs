@@ -4,7 +4,7 @@ use super::people::RateLimit;
 use super::waiting::{self, Bounds};
 use crate::config::{self, Config};
 use crate::env::memory;
-use nightjar_mqtt::{MAX_PACKET_SIZE, QoS};
+use nightjar_mqtt::{MAX_PACKET_SIZE, QoS, topic};
 use nightjar_shard::{NEVER, Overflow, QueueLimits};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +111,11 @@ impl Limits {
     #[must_use]
     pub fn first_packet(&self) -> usize {
         self.max_connect
+    }
+
+    /// Whether a topic name or filter is neither too long nor too deep.
+    pub(crate) fn takes_topic(&self, topic: &str) -> bool {
+        topic.len() <= self.max_topic_length && topic::levels(topic).count() <= self.max_topic_levels
     }
 
     /// Whether the queues of all sessions together are bounded.

@@ -6,7 +6,7 @@ use super::listener::{Door, Listener, Place};
 use super::people::{Bounds, RateLimit, Share, TooMany};
 use super::turn::{self, Inbox};
 use super::{Broker, housekeeping, stats, sys, trace, wheel};
-use crate::env::net::TcpStream;
+use crate::env::net::{TcpStream, network};
 use crate::env::task;
 use crate::telemetry::escape;
 use crate::transport::{self, Acceptor, Fresh};
@@ -183,10 +183,10 @@ async fn enter(
     };
     // One deadline for all of it: proxies, handshakes and CONNECT.
     let opened = task::timeout(settings.limits.connect_timeout, opening).await;
-    drop(half_open);
     let (arrived, counted, opening) = opened.unwrap_or(Err(Refusal::Timeout))?;
     let door = Door { at: listener, strict: settings.strict, remote: arrived.remote, kind: arrived.kind };
     let connection = broker.attach(arrived.socket, door, arrived.tls, inbox, opening).await?;
+    drop(half_open);
     Ok((connection, counted))
 }
 
@@ -199,7 +199,7 @@ impl Broker {
             arrivals: limits.connect_rate_per_address,
             rate: RateLimit::default(),
         };
-        let Some(address) = remote.ip().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
+        let Some(address) = remote.ip().map(network).filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
         match self.addresses.enter(address, &bounds, self.clock.tick()) {
             Ok(share) => Ok(Some(Box::new(share))),
             Err(why) => {
@@ -213,7 +213,7 @@ impl Broker {
     }
 }
 
-/// One of the sockets that have not sent CONNECT yet, until it is dropped.
+/// One of the sockets that have not been let in yet, until it is dropped.
 struct HalfOpen<'a>(&'a Broker);
 
 impl<'a> HalfOpen<'a> {

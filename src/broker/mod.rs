@@ -150,7 +150,7 @@ impl Broker {
             let store = self.store.lock(shard);
             for session in store.sessions() {
                 let subscriber = self.add_session(shard, session.id(), session.client_id(), session.user());
-                subscriber.note_sent(self.may_be_sent(session));
+                subscriber.note_sent(self.may_be_sent(session), session.sent());
                 for (filter, subscribed) in session.subscriptions() {
                     self.add_route(&subscriber, filter, subscribed.options);
                 }
@@ -168,9 +168,10 @@ impl Broker {
     ) -> Arc<Subscriber> {
         let mut sessions = self.sessions[usize::from(shard.0)].lock();
         let make = || {
-            let rights = self.access.load().rights_of_absent(client_id, user.map(|user| &**user));
-            let place = Some((shard, session));
-            Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), place, user.cloned(), rights))
+            let access = self.access.load();
+            let rights = access.rights_of_absent(client_id, user.map(|user| &**user));
+            let (place, granted) = (Some((shard, session)), access.auth.may_grant());
+            Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), place, user.cloned(), rights, granted))
         };
         Arc::clone(sessions.entry(session).or_insert_with(make))
     }

@@ -1,6 +1,7 @@
 //! What one connection owes to time: deadlines, and how much it may publish in a second.
 
 use super::connection::{Connection, End};
+use super::limits::Limits;
 use super::peer::Close;
 use super::people::Throttle;
 use super::{stats, wheel};
@@ -17,12 +18,21 @@ impl Connection {
         let limits = self.peer.about.door.at.limits();
         if !Arc::ptr_eq(&limits, &self.limits) {
             let limits = limits.after(&self.limits);
-            if limits.rate != self.limits.rate {
-                let user = self.share.as_ref().map(|share| (limits.user_rate, &share.rates));
-                self.throttle = Throttle::new(limits.rate, user);
+            if (limits.rate, limits.user_rate) != (self.limits.rate, self.limits.user_rate) {
+                self.see_rates(&limits);
             }
             self.limits = limits;
         }
+    }
+
+    fn see_rates(&mut self, limits: &Limits) {
+        match &self.share {
+            Some(share) => share.set_rate(limits.user_rate),
+            // Who came in when its user was not counted is counted from now on, as one more if there are too many.
+            None => self.share = self.broker.count_late(&self.peer.about.identity, limits).map(Box::new),
+        }
+        let user = self.share.as_ref().map(|share| (limits.user_rate, &share.rates));
+        self.throttle = Throttle::new(limits.rate, user);
     }
 
     /// Leaves a client unread that has published more than it may, or ends its connection.

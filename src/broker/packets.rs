@@ -144,7 +144,7 @@ impl Connection {
     fn resolve(&mut self, publish: &PublishRef<'_>) -> Result<Arc<Route>, End> {
         if publish.retain {
             // So that `accept` can tell whether the route still stands; others keep the one of the read's begin.
-            self.routes.see_epoch(self.broker.epoch());
+            self.see_epoch();
         }
         let Some(alias) = publish.properties.topic_alias else { return self.route_of(publish.topic) };
         if publish.topic.is_empty() {
@@ -162,8 +162,7 @@ impl Connection {
             return Ok(route);
         }
         let name = topic::validate_name(bytes)?;
-        let limits = &self.limits;
-        if name.len() > limits.max_topic_length || topic::levels(name).count() > limits.max_topic_levels {
+        if !self.limits.takes_topic(name) {
             return Err(End::Violation(ReasonCode::TopicNameInvalid, "topic too long or too deep"));
         }
         let mut route = self.broker.route(name, self.subscriber.id);
@@ -182,7 +181,7 @@ impl Connection {
                 _ => Ok(ReasonCode::PayloadFormatInvalid),
             };
         }
-        if publish.retain && !self.has_room_retained(publish, &route.topic) {
+        if publish.retain && !broker.may_retain(&route.topic, publish.payload.is_empty()) {
             stats::add(|s| &s.refused_quota, 1);
             return Ok(ReasonCode::QuotaExceeded);
         }
@@ -216,15 +215,6 @@ impl Connection {
         self.scratch = scratch;
         self.fills_store |= self.ops.len() > before;
         Ok(if publish.retain && outcome == Outcome::NoSubscribers { ReasonCode::Success } else { outcome.reason() })
-    }
-
-    /// Whether the message may become its topic's retained one: replacing and removing is always possible.
-    fn has_room_retained(&self, publish: &PublishRef<'_>, topic: &str) -> bool {
-        let broker = &self.broker;
-        if publish.payload.is_empty() || !broker.pressure.retained_full(&broker.limits.load()) {
-            return true;
-        }
-        broker.store.lock(broker.store.shard_of(topic)).has_retained(topic)
     }
 
     /// A new QoS 2 message was accepted or refused: PUBREC, when it and its packet identifier are durable.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// What one address or user has here.
 struct Entry {
     connections: usize,
+    /// What holds for it.
+    bounds: Bounds,
     /// New connections.
     arrivals: Option<Bucket>,
     /// The last arrival.
@@ -43,7 +45,7 @@ pub(crate) enum TooMany {
 }
 
 /// What limits one address or user.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// Connections at a time.
     pub(crate) connections: usize,
@@ -68,10 +70,12 @@ impl<K: Eq + Hash + Clone> People<K> {
         }
         let entry = people.entry(who.clone()).or_insert_with(|| Entry {
             connections: 0,
-            arrivals: (bounds.arrivals > 0).then(|| Bucket::new(bounds.arrivals, bounds.arrivals)),
+            bounds: *bounds,
+            arrivals: bucket(bounds.arrivals),
             last: now,
             rates: Arc::new(Mutex::new(Rates::new(bounds.rate))),
         });
+        entry.keep_to(bounds);
         if entry.connections >= bounds.connections {
             return Err(TooMany::Connections);
         }
@@ -94,11 +98,38 @@ impl<K: Eq + Hash + Clone> People<K> {
     }
 }
 
+impl Entry {
+    /// A reload may have changed the bounds since the entry was made.
+    fn keep_to(&mut self, bounds: &Bounds) {
+        if self.bounds.arrivals != bounds.arrivals {
+            self.arrivals = bucket(bounds.arrivals);
+        }
+        if self.bounds.rate != bounds.rate {
+            *self.rates.lock() = Rates::new(bounds.rate);
+        }
+        self.bounds = *bounds;
+    }
+}
+
+/// A second's worth may come at once; 0 is for no bound.
+fn bucket(rate: u64) -> Option<Bucket> {
+    (rate > 0).then(|| Bucket::new(rate, rate))
+}
+
 /// One connection's share of an address or user, until it is dropped.
 pub(crate) struct Share<K: Eq + Hash + Clone> {
     people: Arc<People<K>>,
     who: K,
     pub(crate) rates: Arc<Mutex<Rates>>,
+}
+
+impl<K: Eq + Hash + Clone> Share<K> {
+    /// A reload may have changed how much may be published.
+    pub(crate) fn set_rate(&self, rate: RateLimit) {
+        if let Some(entry) = self.people.0.lock().get_mut(&self.who) {
+            entry.keep_to(&Bounds { rate, ..entry.bounds });
+        }
+    }
 }
 
 impl<K: Eq + Hash + Clone> Drop for Share<K> {
@@ -127,9 +158,7 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// A second's worth may come at once.
     pub(crate) fn new(limit: RateLimit) -> Self {
-        let bucket = |rate: u64| (rate > 0).then(|| Bucket::new(rate, rate));
         Self { messages: bucket(limit.messages), bytes: bucket(limit.bytes) }
     }
 
@@ -192,6 +221,20 @@ mod tests {
         assert!(people.enter(1, &BOUNDS, Tick(2_000)).is_ok());
         drop(second);
         assert_eq!(people.0.lock().get(&1).map(|entry| entry.connections), Some(0));
+    }
+
+    #[test]
+    fn bounds_that_a_reload_changed_hold_for_who_is_there() {
+        let people = Arc::<People<u32>>::default();
+        let free = Bounds { connections: usize::MAX, arrivals: 0, ..BOUNDS };
+        let share = people.enter(1, &free, Tick(0)).unwrap_or_else(|_| panic!("nothing is bounded"));
+        share.set_rate(RateLimit { messages: 1, bytes: 0 });
+        assert_eq!(share.rates.lock().take(1, 0, Tick(0)), 0);
+        assert!(share.rates.lock().take(1, 0, Tick(0)) > 0);
+        let one = Bounds { connections: usize::MAX, arrivals: 1, ..BOUNDS };
+        assert!(people.enter(1, &one, Tick(0)).is_ok());
+        assert_eq!(people.enter(1, &one, Tick(0)).err(), Some(TooMany::Arrivals));
+        assert_eq!(share.rates.lock().take(9, 0, Tick(0)), 0, "the bound of the rate is gone again");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::sending::{Copy, Readiness};
 use super::source::Source;
 use super::subscriber::Subscriber;
 use super::{Broker, stats};
+use crate::store::Store;
 use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, ReasonCode};
 use nightjar_policy::Policy;
@@ -135,6 +136,11 @@ impl Outcome {
     }
 }
 
+/// Whether clients may not publish on `topic`.
+pub(crate) fn is_reserved(topic: &str) -> bool {
+    topic == "$SYS" || topic.starts_with("$SYS/")
+}
+
 impl Broker {
     /// The route of `topic` for what `publisher` (a subscriber's id, or 0) publishes.
     pub(crate) fn route(&self, topic: &str, publisher: u64) -> Route {
@@ -146,7 +152,7 @@ impl Broker {
         Route {
             topic: topic.into(),
             plan,
-            reserved: topic == "$SYS" || topic.starts_with("$SYS/"),
+            reserved: is_reserved(topic),
             may_publish: MayPublish::ALL,
             overflow: limits.overflow,
             queue_qos0: limits.queue_qos0,
@@ -207,7 +213,12 @@ impl Broker {
             if source.retain
                 && let Some(peer) = &*subscriber.peer()
             {
-                peer.lock().note_fresh(source.message());
+                let mut state = peer.lock();
+                state.note_fresh(source.message(), &self.store);
+                if state.close.is_some() {
+                    drop(state);
+                    peer.close_now();
+                }
             }
             durable.add(session, qos, retain, identifiers, share);
             return true;
@@ -221,7 +232,7 @@ impl Broker {
             }
             return false;
         };
-        deliver_live(peer, source, &Copy { qos, retain, identifiers, share }, many)
+        deliver_live(peer, source, &Copy { qos, retain, identifiers, share }, many, &self.store)
     }
 
     /// Delivers to one member of a group [MQTT-4.8.2-4]: one that is connected and has room, else one that is connected,
@@ -304,6 +315,13 @@ impl Broker {
         taken
     }
 
+    /// Whether a message may become its topic's retained one: replacing and removing is always possible.
+    pub(crate) fn may_retain(&self, topic: &str, removes: bool) -> bool {
+        removes
+            || !self.pressure.retained_full(&self.limits.load())
+            || self.store.lock(self.store.shard_of(topic)).has_retained(topic)
+    }
+
     /// Appends the op that makes this the topic's retained message, or removes it [MQTT-3.3.1-5], [MQTT-3.3.1-6].
     pub(crate) fn retain(&self, source: &Source<'_>, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
         let message = Arc::clone(source.message());
@@ -353,17 +371,18 @@ fn keep_permitted(plan: &mut Plan<Arc<Subscriber>>, topic: &str) {
 }
 
 /// Appends one copy to a connected client's outbox or queue.
-fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bool) -> bool {
+fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bool, store: &Store) -> bool {
     let mut state = peer.lock();
     if state.is_over() {
         return false;
     }
     if source.retain {
-        state.note_fresh(source.message());
+        state.note_fresh(source.message(), store);
     }
     if state.deliver(source, copy, many) {
         peer.schedule(&mut state);
-    } else if state.close.is_some() {
+    }
+    if state.close.is_some() {
         drop(state);
         peer.close_now();
     }

@@ -1,7 +1,10 @@
 //! What waits to be sent to one client, and when it may go: the part of a peer that its lock guards.
 
 mod figures;
+mod fresh;
 mod parts;
+
+use fresh::Fresh;
 
 pub(crate) use figures::Figures;
 pub(crate) use parts::{Copy, Fed, Pending, Readiness, SendLimits, SharedUnderWay};
@@ -14,6 +17,7 @@ use super::source::Source;
 use super::waiting::{Waiting, WaitingQueue};
 use super::{stats, trace};
 use crate::env::clock;
+use crate::store::Store;
 use nightjar_base::{Position, SessionId, ShardId, Tick, Wall};
 use nightjar_mqtt::{
     Delivery, Message, PacketType, PublishParts, QoS, ReasonCode, Version, encode_ack, encode_publish,
@@ -22,7 +26,7 @@ use nightjar_mqtt::{
 use nightjar_policy::Rights;
 use nightjar_session::{Aliases, Offer, Outbound};
 use nightjar_shard::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 /// The sending state of one connection.
@@ -47,7 +51,7 @@ pub(crate) struct State {
     aliases: Option<Box<Aliases>>,
     limits: SendLimits,
     /// What the client may be sent, where that is not everything.
-    rights: Option<Box<Rights>>,
+    rights: Option<Box<(Rights, u64)>>,
     pending: VecDeque<(Position, Pending)>,
     pending_pubacks: usize,
     /// The persistent session that feeds this connection; a transient one has `waiting` instead.
@@ -71,10 +75,6 @@ pub(crate) struct State {
     /// Whose state this is; set once, when its peer is made.
     pub(crate) peer: Weak<Peer>,
 }
-
-/// The newest messages by topic.
-#[derive(Default)]
-struct Fresh(HashMap<Arc<str>, Arc<Message>>);
 
 impl State {
     pub(crate) fn new(
@@ -114,9 +114,10 @@ impl State {
         }
     }
 
-    /// What the client may be sent from now on.
-    pub(crate) fn set_rights(&mut self, rights: &Rights) {
-        self.rights = (!rights.is_open()).then(|| Box::new(rights.clone()));
+    /// What the client may be sent from now on. What comes before `sent` in its session's queue was sent before, crash or
+    /// no crash: it is sent again even if a right has gone since [MQTT-4.3.3-7].
+    pub(crate) fn set_rights(&mut self, rights: &Rights, sent: u64) {
+        self.rights = (!rights.is_open()).then(|| Box::new((rights.clone(), sent)));
     }
 
     /// Counts and remembers a message that the client is not sent.
@@ -131,7 +132,7 @@ impl State {
 
     /// Whether the client may have what was published on `topic`: asked again for what has waited since.
     pub(crate) fn may_receive(&mut self, topic: &str) -> bool {
-        let may = self.rights.as_ref().is_none_or(|rights| rights.receive(topic));
+        let may = self.rights.as_ref().is_none_or(|rights| rights.0.receive(topic));
         if !may {
             self.dropped(Reason::Denied, topic.as_bytes());
         }
@@ -169,15 +170,16 @@ impl State {
 
     /// Notes a message that was retained and is on its way to the client: what a replay that is going on reads of the same
     /// topic may be older.
-    pub(crate) fn note_fresh(&mut self, message: &Arc<Message>) {
-        if !self.replays.is_empty() || self.stepping.is_some() {
-            self.fresh.get_or_insert_default().0.insert(message.topic().into(), Arc::clone(message));
+    pub(crate) fn note_fresh(&mut self, message: &Arc<Message>, store: &Store) {
+        let reading = self.stepping.is_some();
+        if (reading || !self.replays.is_empty()) && !self.fresh.get_or_insert_default().note(message, store, reading) {
+            self.close.get_or_insert(Close::TooSlow);
         }
     }
 
     /// The newest message of a topic, where a replay has read `found`.
     pub(crate) fn freshest(&self, found: &Arc<Message>) -> Arc<Message> {
-        let fresh = self.fresh.as_ref().and_then(|fresh| fresh.0.get(found.topic()));
+        let fresh = self.fresh.as_ref().and_then(|fresh| fresh.get(found.topic()));
         Arc::clone(fresh.unwrap_or(found))
     }
 
@@ -317,7 +319,8 @@ impl State {
             if expired {
                 self.dropped(Reason::Expired, entry.message.topic_bytes());
             }
-            let denied = entry.sequence >= self.out.sent() && !self.may_receive(entry.message.topic());
+            let sent = self.rights.as_ref().is_some_and(|rights| entry.sequence < rights.1);
+            let denied = !sent && !self.may_receive(entry.message.topic());
             let source = Source::of_message(&entry.message, now);
             if expired || denied || !self.fits(&source.parts(), &copy) {
                 self.out.skip_to(entry.sequence + 1);

@@ -56,7 +56,7 @@ impl Connection {
             return Err(End::Violation(ReasonCode::ProtocolError, "No Local on a shared subscription [MQTT-3.8.3-4]"));
         }
         let limits = &self.limits;
-        if filter.len() > limits.max_topic_length || topic::levels(parsed.filter).count() > limits.max_topic_levels {
+        if filter.len() > limits.max_topic_length || !limits.takes_topic(parsed.filter) {
             return Ok(Err(ReasonCode::TopicFilterInvalid));
         }
         let rights = self.subscriber.rights();

@@ -1,6 +1,7 @@
 //! Who can receive: the router's handle of a session, connected or not.
 
 use super::peer::Peer;
+use crate::auth::Identity;
 use nightjar_base::{ClientId, SessionId, ShardId};
 use nightjar_mqtt::SubscriptionOptions;
 use nightjar_policy::Rights;
@@ -12,6 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Subscriptions by their filters, as sent.
 pub(crate) type Filters = HashMap<Arc<str>, SubscriptionOptions, foldhash::fast::RandomState>;
 
+/// Whose a session is, and what its owner may do.
+struct Held {
+    user: Option<Arc<str>>,
+    rights: Rights,
+    /// Credentials may have granted more than the rules do. Nobody can tell while they are not shown.
+    granted: bool,
+    /// The rights are those of the rules alone.
+    away: bool,
+}
+
 /// A session as the router knows it. A transient session's lives as long as its connection, a persistent one's as long
 /// as the session.
 pub(crate) struct Subscriber {
@@ -20,14 +31,12 @@ pub(crate) struct Subscriber {
     pub(crate) client_id: ClientId,
     /// Where the queue is, if the session is persistent.
     pub(crate) session: Option<(ShardId, SessionId)>,
-    /// What its owner may do.
-    rights: Mutex<Rights>,
-    /// Whose session it is, if anybody's.
-    user: Mutex<Option<Arc<str>>>,
+    held: Mutex<Held>,
     /// The subscriptions of the present connection; when there is none, those of a persistent session are in the store.
     filters: Mutex<Filters>,
     peer: Mutex<Option<Arc<Peer>>>,
     sent: AtomicU64,
+    certainly_sent: AtomicU64,
 }
 
 impl Subscriber {
@@ -37,10 +46,12 @@ impl Subscriber {
         session: Option<(ShardId, SessionId)>,
         user: Option<Arc<str>>,
         rights: Rights,
+        granted: bool,
     ) -> Self {
-        let (rights, user) = (Mutex::new(rights), Mutex::new(user));
+        let held = Mutex::new(Held { user, rights, granted, away: true });
         let filters = Mutex::default();
-        Self { id, client_id, session, rights, user, filters, peer: Mutex::new(None), sent: AtomicU64::new(0) }
+        let (sent, certainly_sent) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { id, client_id, session, held, filters, peer: Mutex::new(None), sent, certainly_sent }
     }
 
     /// What the present connection has subscribed to. Held only while it is looked up or changed.
@@ -50,22 +61,45 @@ impl Subscriber {
 
     /// What its owner may do.
     pub(crate) fn rights(&self) -> Rights {
-        self.rights.lock().clone()
+        self.held.lock().rights.clone()
+    }
+
+    /// Whether its owner may be sent what is published on `topic`.
+    pub(crate) fn may_receive(&self, topic: &str) -> bool {
+        self.held.lock().rights.receive(topic)
+    }
+
+    /// Whether its owner, who is away, may come back with credentials that grant more than the rights that are known.
+    pub(crate) fn may_have_more_rights(&self) -> bool {
+        let held = self.held.lock();
+        self.session.is_some() && held.granted && held.away
     }
 
     pub(crate) fn set_rights(&self, rights: Rights) {
-        *self.rights.lock() = rights;
+        let mut held = self.held.lock();
+        held.rights = rights;
+        held.away = false;
+    }
+
+    /// The rules have changed: what they say of the owner, unless it is connected.
+    pub(crate) fn set_rights_while_away(&self, rights: Rights) {
+        let peer = self.peer.lock();
+        if peer.is_none() {
+            let mut held = self.held.lock();
+            held.rights = rights;
+            held.away = true;
+        }
     }
 
     /// Whose session it is, if anybody's.
     pub(crate) fn user(&self) -> Option<Arc<str>> {
-        self.user.lock().clone()
+        self.held.lock().user.clone()
     }
 
     /// Another connection takes the session.
-    pub(crate) fn belongs_to(&self, user: Option<Arc<str>>, rights: Rights) {
-        *self.user.lock() = user;
-        self.set_rights(rights);
+    pub(crate) fn belongs_to(&self, identity: &Identity, rights: Rights) {
+        let granted = identity.grants.is_some() || !identity.groups.is_empty();
+        *self.held.lock() = Held { user: identity.owner().cloned(), rights, granted, away: false };
     }
 
     /// The connection, if there is one. Held only while something is appended to its outbox.
@@ -80,7 +114,7 @@ impl Subscriber {
 
     /// The connection `peer` is over. `sent` is the first sequence of the queue that was never sent.
     pub(crate) fn disconnected(&self, peer: &Arc<Peer>, sent: u64) {
-        self.note_sent(sent);
+        self.note_sent(sent, sent);
         let mut current = self.peer.lock();
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, peer)) {
             if self.session.is_some() {
@@ -95,7 +129,13 @@ impl Subscriber {
         self.sent.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn note_sent(&self, sent: u64) {
+    /// Messages before this sequence were sent before, whatever a crash has left behind.
+    pub(crate) fn certainly_sent(&self) -> u64 {
+        self.certainly_sent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_sent(&self, sent: u64, certainly: u64) {
         self.sent.fetch_max(sent, Ordering::Relaxed);
+        self.certainly_sent.fetch_max(certainly, Ordering::Relaxed);
     }
 }

@@ -47,7 +47,7 @@ section! {
         /// fleet that reconnects at once has to try again.
         backlog: u16 = 4_096, Count(1..=65_535);
         /// The most connections of one address, over all listeners. Unlimited, because many clients come from behind
-        /// one router or balancer. Further ones are closed as they come.
+        /// one router or balancer. Of IPv6 a network of 64 bits is one address. Further ones are closed as they come.
         connections_per_address: usize = usize::MAX, OrUnlimited(usize::MAX, Count(1..=usize::MAX - 1));
         /// The most connections of one user. Further ones are refused with 0x97 (0x03 before MQTT 5).
         connections_per_user: usize = usize::MAX, OrUnlimited(usize::MAX, Count(1..=usize::MAX - 1));

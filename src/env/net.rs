@@ -2,7 +2,7 @@
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +14,16 @@ pub use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// And again in this interval, until the system gives it up.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// What counts as one address: of IPv6 the network of 64 bits, within which everybody has as many as wanted
+/// (RFC 6177 section 2).
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
 
 /// Opens a listener. With `reuse_port` several listeners may share one address, so that the kernel spreads the
 /// connections over the threads that accept.

@@ -91,8 +91,10 @@ impl Doors {
         for listener in change.closed {
             tracing::info!(name = %listener.name, address = %listener.settings().address, "no longer listening");
             listener.close();
-            if let ListenAddress::Unix(path) = &listener.settings().address {
-                // In vain where another listener has put its own there meanwhile.
+            let address = &listener.settings().address;
+            let reused = change.opened.iter().any(|opened| opened.listener.settings().address == *address);
+            if let (ListenAddress::Unix(path), false) = (address, reused) {
+                // It may have been removed by hand.
                 let _ = std::fs::remove_file(path);
             }
             self.listeners.retain(|known| !Arc::ptr_eq(known, &listener));

@@ -5,7 +5,7 @@ use crate::auth::Auth;
 use crate::broker::{Access, Broker, DeniedPublish, Limits, ListenerSettings, OtherUser};
 use crate::config::{self, Config, Loaded, Mistake, Mistakes, access};
 use crate::env::clock::Clock;
-use crate::transport::{CertificateUser, Options, Tls, TlsProblem, TlsSettings, WebSocket};
+use crate::transport::{CertificateUser, Options, Renewal, Tls, TlsProblem, TlsSettings, WebSocket};
 use nightjar_policy::{Acl, Policy, Problem, Rules};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub struct Parts {
     pub limits: Limits,
     /// The listeners by name, in the configuration's order.
     pub listeners: Vec<(Arc<str>, ListenerSettings)>,
+    /// Certificates in use whose files have changed.
+    pub renewals: Vec<Renewal>,
 }
 
 /// What is in use, of which a reload takes over what has not changed.
@@ -39,10 +41,13 @@ pub fn parts(loaded: &Loaded, clock: &Clock, previous: Option<&Previous<'_>>) ->
         let origin = loaded.origins.get(&key).cloned();
         mistakes.push(Mistake { origin, key, problem });
     };
-    let mut listeners = Vec::new();
+    let (mut listeners, mut renewals) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
         match tls(listener, previous) {
-            Ok(tls) => listeners.push((listener.name.as_str().into(), settings(listener, config, tls))),
+            Ok((tls, renewal)) => {
+                listeners.push((listener.name.as_str().into(), settings(listener, config, tls)));
+                renewals.extend(renewal);
+            }
             Err(TlsProblem { key, text }) => mistake(format!("listeners.{}.{key}", listener.name), text),
         }
     }
@@ -65,20 +70,25 @@ pub fn parts(loaded: &Loaded, clock: &Clock, previous: Option<&Previous<'_>>) ->
             config::OtherUser::End => OtherUser::End,
         },
     };
-    Ok(Parts { access, limits: Limits::new(config, None), listeners })
+    Ok(Parts { access, limits: Limits::new(config, None), listeners, renewals })
 }
 
 impl Parts {
-    /// Puts access and limits in force.
+    /// Puts certificates, access and limits in force.
     pub fn apply(self, broker: &Broker) {
+        self.renewals.into_iter().for_each(Renewal::commit);
         broker.replace_limits(self.limits);
         broker.replace_access(self.access);
     }
 }
 
-fn tls(listener: &config::Listener, previous: Option<&Previous<'_>>) -> Result<Option<Arc<Tls>>, TlsProblem> {
+/// The TLS of a listener; what is in use already may have to be renewed.
+fn tls(
+    listener: &config::Listener,
+    previous: Option<&Previous<'_>>,
+) -> Result<(Option<Arc<Tls>>, Option<Renewal>), TlsProblem> {
     if !listener.is_tls() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let settings = TlsSettings {
         pairs: listener.certificate.iter().cloned().zip(listener.key.iter().cloned()).collect(),
@@ -94,8 +104,8 @@ fn tls(listener: &config::Listener, previous: Option<&Previous<'_>>) -> Result<O
     // What is in use keeps its sessions, unless a file of it has changed.
     let in_use = previous.and_then(|previous| previous.tls.iter().find(|tls| *tls.settings() == settings));
     match in_use {
-        Some(tls) => tls.refresh().map(|_| Some(Arc::clone(tls))),
-        None => Tls::new(settings).map(Some),
+        Some(tls) => tls.renewal().map(|renewal| (Some(Arc::clone(tls)), renewal)),
+        None => Tls::new(settings).map(|tls| (Some(tls), None)),
     }
 }
 

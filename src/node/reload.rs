@@ -77,9 +77,10 @@ impl Inside {
         let now = self.clock.now();
         let mut renewed = false;
         for (name, tls) in listeners {
-            match tls.refresh() {
-                Ok(false) => {}
-                Ok(true) => {
+            match tls.renewal() {
+                Ok(None) => {}
+                Ok(Some(renewal)) => {
+                    renewal.commit();
                     renewed = true;
                     tracing::info!(listener = %name, "certificates read again");
                     if let Some(until) = tls.expires().filter(|until| until.0 < now.0 + WARN_DAYS * DAY_MILLIS) {

@@ -207,7 +207,8 @@ struct Arriving<'o> {
 impl Arriving<'_> {
     async fn handshake(&mut self) -> Result<(), Refused> {
         let Some(tls) = &self.options.tls else { return Ok(()) };
-        self.layers = Layers::new(Some(Box::new(tls.connection()?)));
+        let (connection, authorities) = tls.connection()?;
+        self.layers = Layers::new(Some(Box::new(connection)));
         loop {
             self.flush().await?;
             if self.layers.tls().is_none_or(|tls| !tls.is_handshaking()) {
@@ -216,7 +217,7 @@ impl Arriving<'_> {
             self.receive().await?;
         }
         let Some(connection) = self.layers.tls() else { return Ok(()) };
-        self.tls = Some(tls.info(connection));
+        self.tls = Some(tls.info(connection, authorities));
         Ok(())
     }
 

@@ -34,4 +34,4 @@ pub use acceptor::{Acceptor, Bound, Fresh};
 pub use arrive::{Arrived, Options, Refused, WebSocket, accept};
 pub use remote::{Kind, Remote};
 pub use socket::Socket;
-pub use tls::{CertificateId, CertificateUser, Tls, TlsInfo, TlsProblem, TlsSettings};
+pub use tls::{CertificateUser, Renewal, Shown, Tls, TlsInfo, TlsProblem, TlsSettings};

@@ -355,12 +355,24 @@ async fn a_client_certificate_names_its_user_until_it_is_revoked() {
         thread.join().unwrap();
     }
     let (tls, bad_id) = (options.tls.as_ref().unwrap(), identity.unwrap());
-    assert!(!tls.is_revoked(&bad_id) && !tls.refresh().unwrap());
+    assert!(tls.still_takes(&bad_id) && tls.renewal().unwrap().is_none());
     files.write("crl.pem", &files.authority.revocations(&[&bad]).unwrap());
-    assert!(tls.refresh().unwrap() && tls.is_revoked(&bad_id));
+    let renewal = tls.renewal().unwrap().unwrap();
+    assert!(tls.still_takes(&bad_id), "it is not in force yet");
+    renewal.commit();
+    assert!(!tls.still_takes(&bad_id));
     let (arrived, thread) = meet(&options, talk(Box::new(files.client("localhost", Some(&bad))))).await;
     assert!(matches!(arrived.err(), Some(Refused::Tls(_))));
     thread.join().unwrap();
+
+    files.write("crl.pem", &files.authority.revocations(&[]).unwrap());
+    let own = fs::read_to_string(files.path("ca.crt")).unwrap();
+    let other = Authority::new("another", Clock::machine().now()).unwrap().certificate();
+    for (authorities, takes) in [(own.clone() + &other, true), (other, false), (own, true)] {
+        files.write("ca.crt", &authorities);
+        tls.renewal().unwrap().unwrap().commit();
+        assert_eq!(tls.still_takes(&bad_id), takes);
+    }
 
     let by_name = TlsSettings { user: CertificateUser::AlternativeName, ..settings };
     let connect = files.client("localhost", Some(&good));
@@ -392,10 +404,10 @@ async fn each_host_has_its_certificate_and_files_are_renewed() {
 
     let tls = options.tls.as_ref().unwrap();
     files.pair("server", &files.authority.server(&["renamed".into()]).unwrap());
-    assert!(tls.refresh().unwrap());
+    tls.renewal().unwrap().unwrap().commit();
     assert_eq!(served("renamed", &options, &files).await, (true, true));
     files.write("server.key", "no key");
-    let problem = tls.refresh().unwrap_err();
+    let problem = tls.renewal().err().unwrap();
     assert!(problem.key == "key" && problem.text.contains("server.key"), "{problem:?}");
     assert_eq!(served("renamed", &options, &files).await, (true, true), "what was there stays in use");
 }

@@ -55,7 +55,7 @@ pub struct TlsProblem {
 
 /// A client certificate, as a revocation list names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CertificateId {
+pub(super) struct CertificateId {
     pub(super) issuer: Vec<u8>,
     pub(super) serial: Vec<u8>,
 }
@@ -68,8 +68,19 @@ pub struct TlsInfo {
     /// The user name in the client's certificate.
     pub certificate_user: Option<Arc<str>>,
     /// The client's certificate.
-    pub certificate: Option<CertificateId>,
+    pub certificate: Option<Shown>,
 }
+
+/// A certificate that a client showed.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    id: CertificateId,
+    /// The authorities that were trusted when it did.
+    authorities: Arc<Authorities>,
+}
+
+/// The certificates of authorities.
+pub(super) type Authorities = HashSet<CertificateDer<'static>>;
 
 /// A listener's TLS.
 pub struct Tls {
@@ -80,8 +91,22 @@ pub struct Tls {
 struct Loaded {
     config: Arc<ServerConfig>,
     expires: Option<Wall>,
+    authorities: Arc<Authorities>,
     revoked: HashSet<CertificateId>,
     stamps: Vec<Stamp>,
+}
+
+/// Files that have changed, read and understood, and not in use yet.
+pub struct Renewal {
+    of: Arc<Tls>,
+    loaded: Loaded,
+}
+
+impl Renewal {
+    /// From now on new connections are made with it.
+    pub fn commit(self) {
+        self.of.loaded.store(Arc::new(self.loaded));
+    }
 }
 
 /// By which a file is seen to have changed.
@@ -110,16 +135,15 @@ impl Tls {
         &self.settings
     }
 
-    /// Reads the files again if one has changed; whether they have. Connections that are there keep what they have.
+    /// Reads the files again if one has changed. Connections that are there keep what they have.
     ///
     /// # Errors
     /// With what is wrong; what was loaded before stays in use.
-    pub fn refresh(&self) -> Result<bool, TlsProblem> {
+    pub fn renewal(self: &Arc<Self>) -> Result<Option<Renewal>, TlsProblem> {
         if stamps(&self.settings) == self.loaded.load().stamps {
-            return Ok(false);
+            return Ok(None);
         }
-        self.loaded.store(Arc::new(load(&self.settings)?));
-        Ok(true)
+        Ok(Some(Renewal { of: Arc::clone(self), loaded: load(&self.settings)? }))
     }
 
     /// When the first of its certificates expires.
@@ -128,22 +152,25 @@ impl Tls {
         self.loaded.load().expires
     }
 
-    /// Whether the revocation list names this certificate now.
+    /// Whether a certificate that was shown would still do: no list revokes it, and no authority is gone that may have
+    /// signed it.
     #[must_use]
-    pub fn is_revoked(&self, certificate: &CertificateId) -> bool {
-        self.loaded.load().revoked.contains(certificate)
+    pub fn still_takes(&self, shown: &Shown) -> bool {
+        let loaded = self.loaded.load();
+        !loaded.revoked.contains(&shown.id) && shown.authorities.is_subset(&loaded.authorities)
     }
 
-    /// The server's side of one more connection.
-    pub(super) fn connection(&self) -> Result<ServerConnection, rustls::Error> {
-        let mut connection = ServerConnection::new(Arc::clone(&self.loaded.load().config))?;
+    /// The server's side of one more connection, and whom it trusts.
+    pub(super) fn connection(&self) -> Result<(ServerConnection, Arc<Authorities>), rustls::Error> {
+        let loaded = self.loaded.load();
+        let mut connection = ServerConnection::new(Arc::clone(&loaded.config))?;
         // Whoever writes bounds what is written.
         connection.set_buffer_limit(None);
-        Ok(connection)
+        Ok((connection, Arc::clone(&loaded.authorities)))
     }
 
-    /// What the handshake of `connection` found out.
-    pub(super) fn info(&self, connection: &ServerConnection) -> TlsInfo {
+    /// What the handshake of `connection` found out, which trusts `authorities`.
+    pub(super) fn info(&self, connection: &ServerConnection, authorities: Arc<Authorities>) -> TlsInfo {
         let version = match connection.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
             _ => "1.3",
@@ -152,7 +179,7 @@ impl Tls {
         TlsInfo {
             version,
             certificate_user: shown.and_then(|shown| certificate::user(shown, self.settings.user)).map(Into::into),
-            certificate: shown.and_then(certificate::identify),
+            certificate: shown.and_then(certificate::identify).map(|id| Shown { id, authorities }),
         }
     }
 }
@@ -204,7 +231,7 @@ fn load(settings: &TlsSettings) -> Result<Loaded, TlsProblem> {
         })?;
         hosts.0.push((names, Arc::new(certified)));
     }
-    let (verifier, revoked) = clients(settings)?;
+    let Clients { verifier, authorities, revoked } = clients(settings)?;
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS12, &rustls::version::TLS13])
         .map_err(|error| problem("certificate", Path::new("TLS"), error))?;
@@ -215,7 +242,7 @@ fn load(settings: &TlsSettings) -> Result<Loaded, TlsProblem> {
     .with_cert_resolver(Arc::new(hosts));
     // A new ticketer with every load: who resumes a session must show its certificate anew when lists have changed.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| problem("certificate", Path::new("TLS"), error))?;
-    Ok(Loaded { config: Arc::new(config), expires, revoked, stamps })
+    Ok(Loaded { config: Arc::new(config), expires, authorities, revoked, stamps })
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
@@ -228,11 +255,19 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 type Verifier = Arc<dyn rustls::server::danger::ClientCertVerifier>;
 
 /// Who may show a certificate, and which of them are revoked.
-fn clients(settings: &TlsSettings) -> Result<(Option<Verifier>, HashSet<CertificateId>), TlsProblem> {
-    let Some(ca_path) = &settings.client_ca else { return Ok((None, HashSet::new())) };
+#[derive(Default)]
+struct Clients {
+    verifier: Option<Verifier>,
+    authorities: Arc<Authorities>,
+    revoked: HashSet<CertificateId>,
+}
+
+fn clients(settings: &TlsSettings) -> Result<Clients, TlsProblem> {
+    let Some(ca_path) = &settings.client_ca else { return Ok(Clients::default()) };
+    let authorities: Authorities = certificates("client_ca", ca_path)?.into_iter().collect();
     let mut roots = RootCertStore::empty();
-    for root in certificates("client_ca", ca_path)? {
-        roots.add(root).map_err(|error| problem("client_ca", ca_path, error))?;
+    for root in &authorities {
+        roots.add(root.clone()).map_err(|error| problem("client_ca", ca_path, error))?;
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -254,7 +289,7 @@ fn clients(settings: &TlsSettings) -> Result<(Option<Verifier>, HashSet<Certific
         builder = builder.allow_unauthenticated();
     }
     let verifier = builder.build().map_err(|error| problem("client_ca", ca_path, error))?;
-    Ok((Some(verifier), revoked))
+    Ok(Clients { verifier: Some(verifier), authorities: Arc::new(authorities), revoked })
 }
 
 /// The certificates by host name; the first is for those who name none, or one that nobody knows.

@@ -1,7 +1,10 @@
 //! Who may ask what.
 
 use crate::http::{Door, READ_TOKEN, TOKEN, bearer};
+use crate::support::broker::free_port;
+use crate::support::{Broker, Connect, PATIENCE, Stream};
 use serde_json::json;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
@@ -177,4 +180,33 @@ fn an_address_that_is_taken_is_told_with_its_setting() {
     assert_ne!(status.code(), Some(0));
     let log = second.log();
     assert!(log.contains(&door.port.to_string()) && log.contains("admin.address"), "{log}");
+}
+
+#[test]
+fn a_token_that_is_replaced_ends_what_came_in_by_it() {
+    let door = free_port();
+    let broker = Broker::with(&[&format!("admin.address=127.0.0.1:{door}")]);
+    let file = broker.data().join("admin.token");
+    let token = std::fs::read_to_string(&file).unwrap();
+    let fields = format!("Authorization: Bearer {}\r\nSec-WebSocket-Protocol: mqtt\r\n", token.trim());
+    let (stream, head) = Stream::tcp(door).upgrade("/mqtt", &fields);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let mut console = Connect::v5("console").open_over(stream);
+    let mut trace = std::net::TcpStream::connect(("127.0.0.1", door)).unwrap();
+    let request = format!(
+        "GET /api/v1/trace?client=c&seconds=600 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        token.trim()
+    );
+    trace.write_all(request.as_bytes()).unwrap();
+    let mut ended = String::new();
+    let mut client = broker.v5("c");
+    broker.reload();
+    console.ping();
+    std::fs::write(&file, "another-token-0123456789\n").unwrap();
+    broker.reload();
+    console.expect_disconnect(&[0x87]);
+    client.publish("t", "x", 1);
+    trace.set_read_timeout(Some(PATIENCE)).unwrap();
+    trace.read_to_string(&mut ended).unwrap();
+    assert!(ended.starts_with("HTTP/1.1 200"), "{ended}");
 }

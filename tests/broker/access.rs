@@ -222,6 +222,31 @@ fn receiving_can_be_denied_below_a_granted_filter() {
 }
 
 #[test]
+fn what_nobody_may_have_fills_no_queue() {
+    // Mosquitto's ACL grants every subscription; what is behind it must not be kept for who may never see it.
+    for (access, rules) in [
+        (ACL, BOTH_ACL),
+        (RULES, "deny user ann to receive on #\nallow user ann to subscribe on #\nallow user root to all on #\n"),
+    ] {
+        let full = format!("[session]\nqueue_messages = 1\nqueue_overflow = \"refuse\"\n{access}");
+        let mut broker = with(&full, rules);
+        for restart in [false, true] {
+            let mut ann = of(V5, "ann").persistent().open(&broker);
+            assert_eq!(ann.subscribe("#", 1), 1);
+            ann.disconnect();
+            if restart {
+                broker.crash();
+            }
+            let mut root = of(V5, "root").open(&broker);
+            for _ in 0..3 {
+                assert_eq!(root.publish("closed/1", "x", 1), 0x10, "nobody receives it");
+            }
+            of(V5, "ann").persistent().open(&broker).expect_nothing();
+        }
+    }
+}
+
+#[test]
 fn a_reload_takes_rights_away_from_what_waits_in_a_queue() {
     const ALL: &str = "allow everyone to all on #\n";
     let less = format!("deny user ann to all on secret/#\n{ALL}");
@@ -243,7 +268,6 @@ fn a_reload_takes_rights_away_from_what_waits_in_a_queue() {
                 change(&broker, &less);
             }
             let mut root = of(V5, "root").open(&broker);
-            // Queued by the subscription, since nobody knows what credentials will allow; and not sent, as they do not.
             root.publish("secret/1", "later", 1);
             assert_eq!(root.publish("open", "open 20", 1), 0);
             let mut ann = of(version, "ann").persistent().open(&broker);

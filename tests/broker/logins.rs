@@ -137,6 +137,36 @@ fn scram_proves_both_sides_and_can_be_repeated() {
 }
 
 #[test]
+fn who_fails_too_often_by_scram_waits_too() {
+    let config = format!(
+        "{LISTENER}password_file = \"{{folder}}/passwords\"\nbackoff_after = 2\nbackoff_first = \"1h\"\n\
+        backoff_max = \"1h\"\n"
+    );
+    let broker = Broker::configured(&config, &[("passwords", &scram_line("ann", "pencil"))]);
+    for _ in 0..3 {
+        let (mut client, challenge) = begin(&broker, "ann");
+        client.send(&auth(0x18, SCRAM, &scram_last("ann", "wrong", &challenge).0));
+        assert!(matches!(client.recv(), Packet::Connack { code: 0x86 | 0x87, .. }));
+    }
+    // Not even a challenge.
+    let connect = Connect::v5("scram").prop(method(SCRAM)).prop(data(&scram_first("ann")));
+    assert_eq!(connect.open_any(&broker).1, 0x8a);
+}
+
+#[test]
+fn scram_counts_where_it_is_in_the_chain() {
+    for (chain, code) in [("\"password\"", 0x8c), ("\"scram\"", 0x18)] {
+        let config = format!("{LISTENER}password_file = \"{{folder}}/passwords\"\nchain = [{chain}]\n");
+        let broker = Broker::configured(&config, &[("passwords", &scram_line("ann", "pencil"))]);
+        let mut client = Connect::v5("scram").prop(method(SCRAM)).prop(data(&scram_first("ann"))).send_to(&broker);
+        match client.recv() {
+            Packet::Connack { code: found, .. } => assert_eq!(found, code),
+            other => assert!(matches!(other, Packet::Auth { code: 0x18, .. }) && code == 0x18),
+        }
+    }
+}
+
+#[test]
 fn scram_lets_nobody_else_in() {
     let broker = by_password(&(scram_line("ann", "pencil") + &scram_line("bob", "pencil")));
     for (user, password) in [("ann", "wrong"), ("nobody", "pencil")] {

@@ -190,6 +190,16 @@ fn publishing_of_a_user_is_slowed_down_over_all_its_clients() {
 }
 
 #[test]
+fn a_rate_of_users_that_a_reload_sets_holds_for_who_is_there() {
+    let config = |more: &str| format!("{MAIN}[auth]\npassword_file = \"{{folder}}/passwords\"\n{more}");
+    let broker = with_users("");
+    let publishers = vec![of(V5, "ann", "1").open(&broker), of(V311, "ann", "2").open(&broker)];
+    broker.configure(&config("[limits]\nuser_publish_rate = 20\n"));
+    broker.reload();
+    throttled(&broker, publishers, "x");
+}
+
+#[test]
 fn who_publishes_too_much_can_be_disconnected() {
     let port = free_port();
     let config = format!(
@@ -222,6 +232,26 @@ fn the_size_of_a_will() {
         assert!(found == code || (version == V311 && found > 0), "{found:#x}");
         client.expect_closed();
     }
+}
+
+#[test]
+fn the_topic_and_the_retaining_of_a_will() {
+    let broker = Broker::with(&["mqtt.max_topic_levels=3", "limits.retained_messages=1", "sys.interval=off"]);
+    for (version, code) in [(V5, 0x90), (V311, 5)] {
+        let (_, found) = Connect::of(version, "c").will(Will::new("a/b/c/d", "x")).open_any(&broker);
+        assert!(found == code || (version == V311 && found > 0), "{found:#x}");
+    }
+    assert_eq!(Connect::v5("c").will(Will::new("$SYS", "x")).open_any(&broker).1, 0x87);
+    let mut watcher = broker.v5("watcher");
+    watcher.subscribe("will/#", 1);
+    for n in 0..4 {
+        let will = Will::new(&format!("will/{n}"), "x").qos(1).retain();
+        drop(Connect::v5("leaver").will(will).open(&broker));
+        watcher.expect_payload("x");
+    }
+    // What was counted when the second came may not have been counted yet; the last comes long after.
+    watcher.subscribe("will/3", 1);
+    watcher.expect_nothing();
 }
 
 #[test]

@@ -261,6 +261,11 @@ fn a_revoked_certificate_ends_its_connections() {
     let mut other = Connect::v5("kept").open_over(tls(kept));
     let mut plain = broker.v5("plain");
     broker.write("crl", &authority.revocations(&[lost.2]));
+    // What is wrong elsewhere keeps the list from being in force, and does not make it forgotten.
+    broker.configure(&format!("{config}[limits]\nmax_connections = \"many\"\n"));
+    assert!(broker.reload().contains("not reloaded"));
+    clients.iter_mut().for_each(Client::ping);
+    broker.configure(&config);
     broker.reload();
     for client in &mut clients {
         client.expect_disconnect(&[0x87]);
@@ -272,4 +277,30 @@ fn a_revoked_certificate_ends_its_connections() {
     assert_eq!(again.expect_closed(), []);
     Connect::v5("next").open_over(tls(kept)).ping();
     assert_eq!(other.read_packet(ms(1)), Read::Timeout);
+    // Another authority besides changes nothing; without the first its certificates are no good any more.
+    let another = Authority::new().certificate();
+    broker.write("ca.crt", &(ca.clone() + &another));
+    broker.reload();
+    other.ping();
+    broker.write("ca.crt", &another);
+    broker.reload();
+    other.expect_disconnect(&[0x87]);
+    plain.ping();
+}
+
+#[test]
+fn a_way_in_that_is_closed_ends_the_connections_that_came_by_it() {
+    let passwords = password_line("ann", "pw") + &scram_line("bob", "pw");
+    let broker = Broker::configured(PASSWORDS, &[("passwords", &passwords)]);
+    let mut anonymous = [broker.v5("nobody"), broker.v311("nobody4")];
+    let mut ann = Connect::v5("ann").user("ann", Some(b"pw")).open(&broker);
+    broker.configure(&PASSWORDS.replace("anonymous = true", "anonymous = false"));
+    broker.reload();
+    for client in &mut anonymous {
+        client.expect_disconnect(&[0x87]);
+    }
+    ann.ping();
+    broker.configure(&PASSWORDS.replace("anonymous = true", "authentication = [\"certificate\", \"scram\"]"));
+    broker.reload();
+    ann.expect_disconnect(&[0x87]);
 }

@@ -218,6 +218,13 @@ impl Handle {
         peer.is_some()
     }
 
+    /// Disconnects the consoles of operators: the token that they came in by is gone.
+    pub fn close_consoles(&self) {
+        let peers = self.broker.registry.peers();
+        let consoles = peers.iter().filter(|peer| peer.about.identity.method == "admin");
+        consoles.for_each(|peer| peer.close(Close::Revoked));
+    }
+
     fn summary(&self, peer: &Arc<Peer>) -> (ClientSummary, Stored, Figures) {
         let (session, figures) = {
             let state = peer.lock();
