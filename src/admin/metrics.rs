@@ -113,7 +113,7 @@ metrics! {
     "nightjar_sessions" Gauge "" "" "Persistent sessions, connected or not." |f| size(f.snapshot.clients.sessions);
     "nightjar_sessions_disconnected" Gauge "" "" "Persistent sessions without a connection." |f| size(f.snapshot.clients.disconnected);
     "nightjar_sessions_expired_total" Counter "" "" "Persistent sessions that ended because their time was over." |f| one(f.snapshot.totals.sessions_expired);
-    "nightjar_connections_half_open" Gauge "" "" "Sockets that have not sent CONNECT yet." |f| size(f.snapshot.clients.half_open);
+    "nightjar_connections_half_open" Gauge "" "" "Sockets that have not been let in yet." |f| size(f.snapshot.clients.half_open);
     "nightjar_sockets_accepted_total" Counter "" "" "Sockets accepted at listeners." |f| one(f.snapshot.totals.sockets_opened);
     "nightjar_connects_total" Counter "" "" "CONNECT packets accepted." |f| one(f.snapshot.totals.connections);
     "nightjar_disconnects_total" Counter "" "" "Connections that ended." |f| one(f.snapshot.totals.disconnections);

@@ -62,7 +62,7 @@ section! {
     /// them in the order of `chain` until one knows it.
     Auth = "auth" {
         /// The ways to prove who one is, in the order in which they are asked. "all" is every one that is set up:
-        /// certificate, password, jwt, http.
+        /// certificate, password, jwt, http, scram.
         chain: Option<Vec<String>> = None, Or("all", METHODS);
         /// The password file: ours (`nightjar passwd`), or mosquitto's as it is.
         password_file: Option<PathBuf> = None, Or("none", FilePath);

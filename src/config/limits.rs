@@ -41,7 +41,7 @@ section! {
         outbox_max: usize = 64 << 20, Size(1 << 10..=1 << 40);
         /// The most connections of the node, over all listeners. The limit on open files usually comes first.
         max_connections: usize = 1_000_000, OrUnlimited(usize::MAX, Count(1..=usize::MAX - 1));
-        /// The most connections whose CONNECT has not come yet; beyond, the newest is closed.
+        /// The most connections that have not been let in yet; beyond, the newest is closed.
         half_open: usize = 10_000, OrUnlimited(usize::MAX, Count(1..=usize::MAX - 1));
         /// How many connections the system keeps for a listener that has not accepted them yet. It bounds what a
         /// fleet that reconnects at once has to try again.
