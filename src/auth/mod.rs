@@ -29,7 +29,7 @@ pub use scram::{Exchange, Step};
 use nightjar_base::Wall;
 use nightjar_policy::Grants;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What a client says of itself.
 pub struct Attempt<'a> {
@@ -86,6 +86,13 @@ impl Identity {
     #[must_use]
     pub fn anonymous(claimed: Option<&str>) -> Self {
         Self { user: claimed.map(Into::into), method: "anonymous", ..Self::default() }
+    }
+
+    /// To be kept by a connection. Whoever gave no name is nobody in particular: one value does for all of them.
+    #[must_use]
+    pub fn shared(self) -> Arc<Self> {
+        static NOBODY: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::anonymous(None)));
+        if self.user.is_none() && self.method == NOBODY.method { Arc::clone(&NOBODY) } else { Arc::new(self) }
     }
 
     /// Whoever holds the token of the admin door.

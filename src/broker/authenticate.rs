@@ -82,7 +82,7 @@ impl Broker {
             methods: settings.methods.as_deref(),
         };
         let identity = access.auth.authenticate(&attempt).await.map_err(Failed::Denied)?;
-        Ok(Authenticated { identity: Arc::new(identity), method: None, data: None })
+        Ok(Authenticated { identity: identity.shared(), method: None, data: None })
     }
 
     /// Enhanced authentication (v5 section 4.12): AUTH packets, until the method is content.

@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         assert!(size_of::<super::connection::Connection>() <= 448, "{}", size_of::<super::connection::Connection>());
-        assert!(size_of::<super::peer::Peer>() <= 656, "{}", size_of::<super::peer::Peer>());
+        assert!(size_of::<super::peer::Peer>() <= 632, "{}", size_of::<super::peer::Peer>());
         assert!(super::listen::task_size() <= 200, "{}", super::listen::task_size());
     }
 }

@@ -66,7 +66,8 @@ pub(crate) struct State {
     /// The filter of the replay that the feeder has in hand; `None` once another request has made it void.
     pub(crate) stepping: Option<Arc<str>>,
     /// Messages of shared subscriptions under way on a transient session: they go to another member if this one leaves.
-    shared: Option<VecDeque<(u64, SharedUnderWay)>>,
+    #[allow(clippy::box_collection, reason = "most connections have none: eight bytes in each, not thirty-two")]
+    shared: Option<Box<VecDeque<(u64, SharedUnderWay)>>>,
     /// PUBLISH packets sent on this connection.
     pub(crate) sent: u64,
     pub(crate) drops: Drops,
@@ -485,7 +486,7 @@ impl State {
         self.lagging = false;
         self.replays.clear();
         // A QoS 2 message that was sent stays with this client, wherever it has got to [MQTT-4.8.2-5].
-        let under_way = self.shared.take().into_iter().flatten().map(|(_, under_way)| under_way);
+        let under_way = self.shared.take().into_iter().flat_map(|shared| *shared).map(|(_, under_way)| under_way);
         let under_way = under_way.filter(|under_way| under_way.qos == QoS::AtLeastOnce);
         let waiting = self.waiting.take().into_iter().flat_map(|queue| queue.into_messages()).filter_map(|waiting| {
             let share = waiting.share?;
