@@ -196,7 +196,8 @@ fn save(path: &Path, lines: &[String]) -> Result<(), Failure> {
     name.push(".new");
     let beside = path.with_file_name(name);
     let old = fs::metadata(&path).ok();
-    let mode = old.as_ref().map_or(0o600, |found| found.mode() & 0o777);
+    // Its folder's group, where that is handed down, is the broker's.
+    let mode = old.as_ref().map_or(0o640, |found| found.mode() & 0o777);
     let _ = fs::remove_file(&beside);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(failed)?;
     let mut text = lines.join("\n");
@@ -231,7 +232,7 @@ mod tests {
         run(&Command::Add(set(path, "bob", "two", false))).unwrap();
         assert!(run(&Command::Add(set(path, "ann", "x", false))).is_err());
         assert!(run(&Command::Add(set(path, "a:b", "x", false))).is_err());
-        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
         let check = |user: &str, password: &str| {
             let Set { file, user, from, .. } = set(path, user, password, false);
             run(&Command::Check { file, user, from }).is_ok()

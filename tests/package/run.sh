@@ -19,7 +19,12 @@ if [ ! -e "$policy" ]; then
     made_policy=1
 fi
 broker=
-trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null; [ -z "$made_policy" ] || rm -f "$policy"' EXIT
+clean_up() {
+    [ -z "$broker" ] || kill "$broker" 2>/dev/null || true
+    apt-get purge -y -qq nightjar >/dev/null 2>&1 || true
+    [ -z "$made_policy" ] || rm -f "$policy"
+}
+trap clean_up EXIT
 
 apt-get install -y -qq "./$package" >/dev/null
 nightjar check-config --config /etc/nightjar/nightjar.toml
