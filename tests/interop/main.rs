@@ -1,4 +1,5 @@
-//! Real clients of other makes against the broker: mosquitto's, paho for Python, MQTT.js.
+//! Real clients of other makes against the broker: mosquitto's, paho for Python and C, rumqttc, MQTT.js, and
+//! curl at the admin door.
 //!
 //! A missing tool is a failure, unless `NIGHTJAR_SKIP_INTEROP=1` says that this machine need not have it.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -6,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod doors;
 mod readme;
 
