@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test verify fix config-docs deb
+.PHONY: run test verify audit fix config-docs deb
 
 # Serve on 127.0.0.1:1883 with the data in ./nightjar-data.
 run:
@@ -13,12 +13,16 @@ run:
 test:
 	$(CARGO) test --workspace $(CARGOFLAGS)
 
-# Read-only checks: format, lints, and what the dependencies bring in (if cargo-deny is installed).
+# Read-only checks: format, lints, and what the dependencies bring in (if cargo-deny is installed). They need no network.
 verify:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(CARGOFLAGS) -- -D warnings
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; else \
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check bans licenses sources; else \
 		echo "verify: cargo-deny is not installed, dependencies were not checked"; fi
+
+# Whether an advisory concerns a dependency. Fetches the database of RustSec.
+audit:
+	$(CARGO) deny --locked check advisories
 
 # What a machine can mend: format, simple lints, and the pages that the program writes.
 fix: config-docs
