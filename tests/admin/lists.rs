@@ -1,7 +1,7 @@
 //! What the admin door shows of clients, sessions, subscriptions and retained messages, and what it does to them.
 
 use crate::http::{Door, READ_TOKEN, bearer};
-use crate::support::{Connect, Publish, V5, Will, prop, secs, wait_until};
+use crate::support::{Broker, Connect, Publish, Stream, V5, Will, prop, secs, wait_until};
 use serde_json::{Value, json};
 
 fn strings(items: &[Value], key: &str) -> Vec<String> {
@@ -266,4 +266,21 @@ fn rules_are_tested_and_the_log_is_set() {
     // The reload has set the level of the configuration again.
     assert_eq!(door.get("/api/v1/log").json()["level"], "info");
     assert_eq!(door.ask("GET", "/api/v1/login", &[bearer(READ_TOKEN)], None).json()["scope"], "read");
+}
+
+#[test]
+fn f59_a_clients_address_is_the_one_that_the_balancer_told() {
+    let config = "[listeners.main]\naddress = \"127.0.0.1:{port}\"\nanonymous = true\nproxy_protocol = true\n\
+                  trusted_proxies = [\"127.0.0.0/8\"]\n";
+    // Asked over its Unix socket alone.
+    let door = Door { broker: Broker::configured(config, &[]), port: 0 };
+    let through = || Stream::tcp(door.broker.port()).after(b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 1883\r\n");
+    let _plain = Connect::v5("plain").open_over(through());
+    let _web = Connect::v5("web").open_over(through().websocket());
+    for id in ["plain", "web"] {
+        let client = door.inside("GET", &format!("/api/v1/clients/{id}")).json();
+        assert_eq!(client["address"], "192.0.2.7:12345", "{client}");
+    }
+    let found = door.inside("GET", "/api/v1/clients?address=192.0.2.7").json();
+    assert_eq!(strings(found["items"].as_array().unwrap(), "client_id"), ["plain", "web"]);
 }

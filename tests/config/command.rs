@@ -36,6 +36,14 @@ fn f68_config_file_is_a_folder() {
 }
 
 #[test]
+fn f68_an_include_that_is_not_there() {
+    let setup = Setup::file("# a\ninclude = [\"more.toml\"]\n");
+    let told = refused_by_both(&setup.path());
+    let missing = setup.folder.path().join("more.toml");
+    assert!(told.contains(&format!("{}: is not there", missing.display())), "{told}");
+}
+
+#[test]
 fn f68_unknown_key_on_line_7() {
     let setup = Setup::file("# a\n# b\n# c\n# d\n# e\n[store]\nshard = 16\n");
     let told = refused_by_both(&setup.path());
