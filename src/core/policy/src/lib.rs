@@ -7,10 +7,12 @@
 //! | `acl` | mosquitto's ACL file, as mosquitto reads it |
 //! | `grants` | what a token or a call-out allows |
 //! | `rights` | all of it for one client, and the reason of a verdict |
+//! | `bridge` | which topics a bridge carries, and what they are called on the other side |
 //! | `bucket` | how much in a second |
 
 mod acl;
 mod algebra;
+mod bridge;
 mod bucket;
 mod grants;
 mod parse;
@@ -21,6 +23,7 @@ mod words;
 
 pub use acl::Acl;
 pub use algebra::{covers, overlaps};
+pub use bridge::{Direction, TopicRule, TopicRules, Way};
 pub use bucket::Bucket;
 pub use grants::Grants;
 pub use rights::{Action, Rights, RuleRef, Verdict};
