@@ -101,6 +101,12 @@ impl Identity {
         Self { method: "admin", ..Self::default() }
     }
 
+    /// Whether it is whoever holds that token.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.method == "admin"
+    }
+
     /// The user name, if it was proved: sessions belong to it.
     #[must_use]
     pub fn owner(&self) -> Option<&Arc<str>> {

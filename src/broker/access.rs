@@ -42,7 +42,7 @@ pub struct Access {
 impl Access {
     /// What a client may do.
     pub(crate) fn rights(&self, client_id: &str, identity: &Identity) -> Rights {
-        if identity.method == "admin" {
+        if identity.is_operator() {
             return Rights::open();
         }
         self.policy.rights(&Who {

@@ -4,6 +4,8 @@
 //! frame before the next one comes, or no packet that takes several. A packet that is written in parts has its frame
 //! announced with the first.
 
+use nightjar_mqtt::frame::needed;
+
 /// Which packet is being written.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
@@ -30,7 +32,7 @@ impl Framer {
         let mut at = 0;
         while at < payload.len() {
             if self.left == 0 {
-                let Some(size) = packet_size(&payload[at..]) else { break };
+                let Some(size) = needed(&payload[at..]) else { break };
                 header(size, out);
                 self.left = size;
             }
@@ -44,19 +46,6 @@ impl Framer {
         }
         at
     }
-}
-
-/// The size of the packet that begins here, header included.
-fn packet_size(bytes: &[u8]) -> Option<usize> {
-    let (mut length, mut shift) = (0_usize, 0);
-    for (at, byte) in bytes.iter().enumerate().skip(1).take(4) {
-        length |= usize::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte & 0x80 == 0 {
-            return Some(at + 1 + length);
-        }
-    }
-    None
 }
 
 /// The header of a binary frame, not masked (RFC 6455 section 5.2).

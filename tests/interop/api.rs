@@ -7,10 +7,8 @@ use std::process::{Command, Stdio};
 
 /// Each `$ ` line of the console blocks, with the lines that it is to print.
 fn examples() -> Vec<(String, String)> {
-    let text = std::fs::read_to_string([env!("CARGO_MANIFEST_DIR"), "docs", "api.md"].join("/")).unwrap();
-    let blocks = text.split("```console\n").skip(1).filter_map(|rest| rest.split_once("```").map(|(block, _)| block));
     let mut found: Vec<(String, String)> = Vec::new();
-    for line in blocks.flat_map(str::lines) {
+    for line in super::examples("docs/api.md", "console").lines() {
         match (line.strip_prefix("$ "), found.last_mut()) {
             (Some(command), _) => found.push((command.to_owned(), String::new())),
             (None, Some((_, answer))) => answer.push_str(line),

@@ -36,6 +36,13 @@ fn folder() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "interop"].iter().collect()
 }
 
+/// What stands in the blocks of `language` of a document, one behind the other.
+fn examples(document: &str, language: &str) -> String {
+    let text = std::fs::read_to_string([env!("CARGO_MANIFEST_DIR"), document].join("/")).unwrap();
+    let opening = format!("```{language}\n");
+    text.split(&opening).skip(1).filter_map(|rest| rest.split_once("```").map(|(block, _)| block)).collect()
+}
+
 fn success(what: &str, output: Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{what}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));

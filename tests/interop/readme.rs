@@ -6,11 +6,9 @@ use std::process::Command;
 
 /// The README's shell lines that use mosquitto's clients, in order, aimed at our port; and the one that kills.
 fn lines(port: u16) -> Vec<String> {
-    let text = std::fs::read_to_string([env!("CARGO_MANIFEST_DIR"), "README.md"].join("/")).unwrap();
-    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```").map(|(block, _)| block));
     let wanted = |line: &&str| line.starts_with("mosquitto_") || line.starts_with("pkill");
-    blocks
-        .flat_map(str::lines)
+    super::examples("README.md", "sh")
+        .lines()
         .filter(wanted)
         .map(|line| {
             let line = line.replace("mosquitto_sub ", &format!("mosquitto_sub -p {port} "));

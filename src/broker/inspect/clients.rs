@@ -221,7 +221,7 @@ impl Handle {
     /// Disconnects the consoles of operators: the token that they came in by is gone.
     pub fn close_consoles(&self) {
         let peers = self.broker.registry.peers();
-        let consoles = peers.iter().filter(|peer| peer.about.identity.method == "admin");
+        let consoles = peers.iter().filter(|peer| peer.about.identity.is_operator());
         consoles.for_each(|peer| peer.close(Close::Revoked));
     }
 
