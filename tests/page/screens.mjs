@@ -133,10 +133,25 @@ async function traceAndConfig() {
   await picture('trace-running');
   await page.getByRole('button', { name: 'Stop' }).click();
   await page.getByText('Stopped.').waitFor();
+  // The screen's own question about the level is answered, late, with the level of before the choice.
+  let release;
+  const chosen = new Promise((resolve) => { release = resolve; });
+  await page.route('**/log', async (route) => {
+    const answer = await route.fetch();
+    if (route.request().method() === 'GET') await chosen;
+    else setTimeout(release, 0);
+    await route.fulfill({ response: answer });
+  });
+  const asked = page.waitForRequest((request) => request.url().endsWith('/log') && request.method() === 'GET');
+  const answered = page.waitForResponse((response) => response.url().endsWith('/log') && response.request().method() === 'GET');
   await visit(page, '#/config');
+  await asked;
   await page.getByLabel('Log level').selectOption('debug');
   await page.getByText('The log now tells debug').waitFor();
+  await answered;
   equal('the level', state.level, 'debug');
+  equal('the choice', await page.getByLabel('Log level').inputValue(), 'debug');
+  await page.unroute('**/log');
   await page.getByRole('button', { name: 'Reload the files' }).click();
   await page.getByText('is no number').waitFor();
   await picture('config-mistakes');

@@ -41,9 +41,13 @@ export function config(root) {
       throw error;
     }
   }));
+  // An answer asked for before a choice does not undo it.
+  let choices = 0;
   level.input.addEventListener('change', () => run(level.input, set, async () => {
-    await api('log', { method: 'PUT', body: { level: level.input.value } });
-    return `The log now tells ${level.input.value} and above.`;
+    choices += 1;
+    const wanted = level.input.value;
+    await api('log', { method: 'PUT', body: { level: wanted } });
+    return `The log now tells ${wanted} and above.`;
   }));
 
   leave.addEventListener('click', () => run(leave, left, async () => {
@@ -52,12 +56,13 @@ export function config(root) {
   }));
 
   async function read() {
+    const before = choices;
     const [effective, log, who] = await Promise.all([api('config'), api('log'), api('login')]);
     say(scope, who.scope === 'read' ? 'You may look at everything and change nothing.' : 'You may look and change.');
     say(text, effective.toml);
     const now = String(log.level).toLowerCase();
     if (!LEVELS.includes(now) && ![...level.input.options].some((o) => o.value === now)) level.input.append(h('option', { value: now }, now));
-    if (document.activeElement !== level.input) level.input.value = now;
+    if (before === choices && document.activeElement !== level.input) level.input.value = now;
   }
 
   return { title: 'Configuration', refresh: read };
