@@ -38,7 +38,7 @@ pub(super) async fn mqtt(
         if let Ok(upgraded) = upgrade.await
             && let Some((stream, rest)) = take_apart(upgraded)
         {
-            state.operator.adopt(Adopted { stream, address, rest });
+            state.operator.adopt(Adopted::WebSocket { stream, address, rest });
         }
     });
     Response::builder()

@@ -101,6 +101,15 @@ impl Identity {
         Self { method: "admin", ..Self::default() }
     }
 
+    /// A bridge of our own. As `user` it may do what that user may; without, everything.
+    #[must_use]
+    pub fn bridge(user: Option<&str>) -> Self {
+        match user {
+            Some(user) => Self { user: Some(user.into()), method: "bridge", ..Self::default() },
+            None => Self::operator(),
+        }
+    }
+
     /// Whether it is whoever holds that token.
     #[must_use]
     pub fn is_operator(&self) -> bool {

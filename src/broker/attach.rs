@@ -7,6 +7,7 @@
 
 use super::access::{Access, OtherUser, belongs_to_another};
 use super::authenticate::{Authenticated, Renewal};
+use super::bridges::is_bridge;
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
 use super::leave::interval_as_expiry;
@@ -74,6 +75,11 @@ impl Broker {
     ) -> Result<Connection, Refusal> {
         let (limits, access) = (door.at.limits(), self.access.load_full());
         let checked = self.check_connect(&opening.connect, &limits);
+        let reserved = is_bridge(&opening.connect.client_id) && !door.at.settings().bridge;
+        let checked = match reserved {
+            true => Err((ReasonCode::ClientIdentifierNotValid, "client ids that begin so are those of bridges")),
+            false => checked,
+        };
         if let Err(refused) = checked {
             return Err(refuse(&socket, &opening.connect, refused).await);
         }

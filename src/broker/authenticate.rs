@@ -68,8 +68,8 @@ impl Broker {
         connect: &Connect,
     ) -> Result<Authenticated, Failed> {
         let settings = door.at.settings().clone();
-        if settings.trusted {
-            return Ok(Authenticated { identity: Arc::new(Identity::operator()), method: None, data: None });
+        if let Some(known) = &settings.known {
+            return Ok(Authenticated { identity: Arc::clone(known), method: None, data: None });
         }
         let attempt = Attempt {
             client_id: &connect.client_id,

@@ -88,6 +88,50 @@ impl Limits {
         }
     }
 
+    /// The limits of a bridge's session and its connections. What bounds clients does not bound a bridge: the remote's
+    /// clients are not ours, and what it sends must not end the bridge's connection.
+    #[must_use]
+    pub fn of_bridge(config: &Config, bridge: &config::Bridge) -> Self {
+        let node = Self::of_node(config);
+        let queue = QueueLimits {
+            messages: bridge.queue_messages.unwrap_or(node.queue.messages),
+            bytes: bridge.queue_bytes.unwrap_or(node.queue.bytes),
+            policy: match bridge.queue_overflow {
+                config::QueueOverflow::DropOldest => Overflow::DropOldest,
+                config::QueueOverflow::DropNewest => Overflow::DropNewest,
+            },
+        };
+        Self {
+            queue,
+            receive_maximum: u16::MAX,
+            max_inflight: bridge.max_inflight,
+            server_keep_alive: None,
+            max_keep_alive: None,
+            max_qos: QoS::ExactlyOnce,
+            max_topic_levels: usize::MAX,
+            max_topic_length: usize::MAX,
+            max_user_properties: usize::MAX,
+            max_subscriptions: usize::MAX,
+            max_expiry: NEVER,
+            rate: RateLimit::default(),
+            user_rate: RateLimit::default(),
+            connections_per_user: usize::MAX,
+            ..node
+        }
+    }
+
+    /// The bounds of its queues.
+    #[must_use]
+    pub fn queue(&self) -> QueueLimits {
+        self.queue
+    }
+
+    /// The largest packet that is taken, in bytes.
+    #[must_use]
+    pub fn largest_packet(&self) -> usize {
+        self.max_packet
+    }
+
     /// These limits for a connection that was told `old`: what CONNACK has promised stays.
     pub(crate) fn after(self: &Arc<Self>, old: &Self) -> Arc<Self> {
         let promised = |limits: &Self| {

@@ -6,7 +6,7 @@ use super::listener::{Door, Listener, Place};
 use super::people::{Bounds, RateLimit, Share, TooMany};
 use super::turn::{self, Inbox};
 use super::{Broker, housekeeping, stats, sys, trace, wheel};
-use crate::env::net::{TcpStream, network};
+use crate::env::net::{TcpStream, UnixStream, network};
 use crate::env::task;
 use crate::telemetry::escape;
 use crate::transport::{self, Acceptor, Fresh};
@@ -83,23 +83,33 @@ impl Thread {
     }
 }
 
-/// A WebSocket that was let in elsewhere, and belongs to no runtime.
-pub struct Adopted {
-    /// Its socket.
-    pub stream: std::net::TcpStream,
-    /// Where it comes from.
-    pub address: SocketAddr,
-    /// What was read of it already.
-    pub rest: Vec<u8>,
+/// A connection that was let in elsewhere, and belongs to no runtime.
+pub enum Adopted {
+    /// A WebSocket.
+    WebSocket {
+        /// Its socket.
+        stream: std::net::TcpStream,
+        /// Where it comes from.
+        address: SocketAddr,
+        /// What was read of it already.
+        rest: Vec<u8>,
+    },
+    /// One end of a pair whose other end is in this process.
+    Pair(std::os::unix::net::UnixStream),
 }
 
 impl Thread {
-    /// Takes a WebSocket in as a connection of `listener` on this thread.
+    /// Takes it in as a connection of `listener` on this thread.
     pub fn adopt(&self, adopted: Adopted, listener: &Arc<Listener>) {
-        let Adopted { stream, address, rest } = adopted;
-        match TcpStream::from_std(stream) {
-            Ok(stream) => admit(&self.broker, &self.inbox, listener, Fresh::WebSocket(stream, address, rest)),
-            Err(error) => tracing::warn!(%error, "a console cannot be taken over"),
+        let fresh = match adopted {
+            Adopted::WebSocket { stream, address, rest } => {
+                TcpStream::from_std(stream).map(|stream| Fresh::WebSocket(stream, address, rest))
+            }
+            Adopted::Pair(stream) => UnixStream::from_std(stream).map(Fresh::Unix),
+        };
+        match fresh {
+            Ok(fresh) => admit(&self.broker, &self.inbox, listener, fresh),
+            Err(error) => tracing::warn!(%error, listener = %listener.name, "a connection cannot be taken over"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A listener: where clients come in, what that door allows, and how many are in.
 
 use super::limits::Limits;
+use crate::auth::Identity;
 use crate::config::ListenAddress;
 use crate::transport::{self, Kind, Remote, Tls};
 use arc_swap::{ArcSwap, Guard};
@@ -17,8 +18,10 @@ pub struct ListenerSettings {
     pub address: ListenAddress,
     /// Whether clients need not say who they are.
     pub anonymous: bool,
-    /// Whether who comes in here has proved elsewhere to be an operator, and may do everything.
-    pub trusted: bool,
+    /// Who comes in here, having proved it elsewhere.
+    pub known: Option<Arc<Identity>>,
+    /// Whether it is a bridge's own, by which nobody else comes in.
+    pub bridge: bool,
     /// Connections at a time.
     pub max_connections: usize,
     /// New connections a second; 0 for any number.

@@ -13,11 +13,13 @@
 //! | `registry`, `subscriber` | who is connected, who can receive |
 //! | `wheel`, `stats`, `sys`, `limits` | time, counters, `$SYS`, bounds |
 //! | `ports`, `handle` | what a cluster implements; the client on the inside |
+//! | `bridges` | the sessions of bridges |
 //! | `inspect`, `drops` | what the admin door sees and does |
 
 mod access;
 mod attach;
 mod authenticate;
+mod bridges;
 mod connack;
 mod connection;
 mod drops;
@@ -53,6 +55,7 @@ mod waiting;
 mod wheel;
 
 pub use access::{Access, DeniedPublish, OtherUser};
+pub use bridges::{BRIDGE_PREFIX, BridgeQueue, BridgeSession, Prepared};
 pub use handle::Handle;
 pub use limits::Limits;
 pub use listen::{Adopted, Thread};

@@ -5,6 +5,7 @@
 //! together with what else must become durable with them.
 
 use super::access::{self, MayPublish};
+use super::bridges::{Keeping, aged};
 use super::peer::Peer;
 use super::sending::{Copy, Readiness};
 use super::source::Source;
@@ -181,7 +182,7 @@ impl Broker {
                 return Outcome::Refused;
             }
         }
-        let mut durable = Durable { queue_qos0: route.queue_qos0, ..Durable::default() };
+        let mut durable = Durable { queue_qos0: route.queue_qos0, now, ..Durable::default() };
         let many = route.plan.receivers.len() + route.plan.groups.len() > 1;
         for receiver in &route.plan.receivers {
             self.deliver_to(source, receiver, None, many, &mut durable);
@@ -220,14 +221,15 @@ impl Broker {
                     peer.close_now();
                 }
             }
-            durable.add(session, qos, retain, identifiers, share);
+            durable.add(subscriber, session, Copy { qos, retain, identifiers, share });
             return true;
         }
         let peer = subscriber.peer();
         let Some(peer) = &*peer else {
             // [MQTT-3.1.2-5]: keeping QoS 0 for an absent session is the server's choice.
-            if let (Some(session), true) = (subscriber.session, durable.queue_qos0) {
-                durable.add(session, qos, retain, identifiers, share);
+            let keeps = durable.queue_qos0 || subscriber.keeping().is_some_and(Keeping::keeps_qos0);
+            if let (Some(session), true) = (subscriber.session, keeps) {
+                durable.add(subscriber, session, Copy { qos, retain, identifiers, share });
                 return true;
             }
             return false;
@@ -282,7 +284,7 @@ impl Broker {
         let retain = source.retain && member.retain_as_published;
         let identifiers = member.identifiers.as_slice();
         if let (Some(session), true) = (member.handle.session, qos > QoS::AtMostOnce) {
-            durable.add(session, qos, retain, identifiers, Some(share));
+            durable.add(&member.handle, session, Copy { qos, retain, identifiers, share: Some(share) });
         } else if state.deliver(source, &Copy { qos, retain, identifiers, share: Some(share) }, many) {
             peer.schedule(&mut state);
         }
@@ -309,7 +311,7 @@ impl Broker {
         let group = GroupPlan { share: Arc::clone(&group.share), members: others, turn: Arc::clone(&group.turn) };
         let mut source = Source::of_message(message, now);
         source.qos = qos;
-        let mut durable = Durable::default();
+        let mut durable = Durable { now, ..Durable::default() };
         let taken = self.deliver_to_group(&source, &group, true, &mut durable);
         durable.into_ops(&source, now, ops);
         taken
@@ -346,7 +348,10 @@ impl Broker {
             let Some((shard, id)) = receiver.handle.session else { return false };
             let shard = self.store.lock(shard);
             shard.session(id).is_some_and(|session| {
-                session.queued() >= session.limits().messages || session.queued_bytes() >= session.limits().bytes
+                // A bridge's queue has a policy of its own.
+                let limits = session.limits();
+                limits.policy == Overflow::Refuse
+                    && (session.queued() >= limits.messages || session.queued_bytes() >= limits.bytes)
             })
         })
     }
@@ -395,18 +400,19 @@ struct Durable {
     /// Whether QoS 0 is kept for those who are away.
     queue_qos0: bool,
     shards: Vec<(ShardId, Vec<Target>)>,
+    /// Who keeps it until then and no longer.
+    aged: Vec<(ShardId, Target, Wall)>,
+    now: Wall,
 }
 
 impl Durable {
-    fn add(
-        &mut self,
-        (shard, session): (ShardId, SessionId),
-        qos: QoS,
-        retain: bool,
-        identifiers: &[u32],
-        share: Option<&Arc<str>>,
-    ) {
+    fn add(&mut self, subscriber: &Subscriber, (shard, session): (ShardId, SessionId), copy: Copy<'_>) {
+        let Copy { qos, retain, identifiers, share } = copy;
         let target = Target { session, qos, retain, identifiers: identifiers.to_vec(), share: share.cloned() };
+        if let Some(too_old) = subscriber.keeping().and_then(|keeping| keeping.too_old(self.now)) {
+            self.aged.push((shard, target, too_old));
+            return;
+        }
         match self.shards.iter_mut().find(|(of, _)| *of == shard) {
             Some((_, targets)) => targets.push(target),
             None => self.shards.push((shard, vec![target])),
@@ -416,6 +422,10 @@ impl Durable {
     fn into_ops(self, source: &Source<'_>, now: Wall, ops: &mut Vec<(ShardId, Op)>) {
         for (shard, targets) in self.shards {
             ops.push((shard, Op::Enqueue { message: Arc::clone(source.message()), targets, now }));
+        }
+        for (shard, target, too_old) in self.aged {
+            let message = aged(source.message(), too_old);
+            ops.push((shard, Op::Enqueue { message, targets: vec![target], now }));
         }
     }
 }

@@ -61,6 +61,10 @@ impl JournalSink {
 
     /// Counted, and remembered for whoever asks why a connected client misses something.
     fn note_overflow(&mut self, shard: ShardId, session: SessionId) {
+        let subscriber = self.subscriber(shard, session);
+        if let Some(keeping) = subscriber.and_then(|subscriber| subscriber.keeping()) {
+            keeping.note_overflow();
+        }
         let peer = self.subscriber(shard, session).and_then(|subscriber| subscriber.peer().clone());
         match peer {
             Some(peer) => peer.lock().drops.note(Reason::QueueFull, b""),

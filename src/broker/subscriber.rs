@@ -1,5 +1,6 @@
 //! Who can receive: the router's handle of a session, connected or not.
 
+use super::bridges::Keeping;
 use super::peer::Peer;
 use crate::auth::Identity;
 use nightjar_base::{ClientId, SessionId, ShardId};
@@ -7,7 +8,7 @@ use nightjar_mqtt::SubscriptionOptions;
 use nightjar_policy::Rights;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Subscriptions by their filters, as sent.
@@ -37,6 +38,8 @@ pub(crate) struct Subscriber {
     peer: Mutex<Option<Arc<Peer>>>,
     sent: AtomicU64,
     certainly_sent: AtomicU64,
+    /// How its queue is kept, if it is a bridge's.
+    keeping: OnceLock<Box<Keeping>>,
 }
 
 impl Subscriber {
@@ -51,7 +54,18 @@ impl Subscriber {
         let held = Mutex::new(Held { user, rights, granted, away: true });
         let filters = Mutex::default();
         let (sent, certainly_sent) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { id, client_id, session, held, filters, peer: Mutex::new(None), sent, certainly_sent }
+        let (peer, keeping) = (Mutex::new(None), OnceLock::new());
+        Self { id, client_id, session, held, filters, peer, sent, certainly_sent, keeping }
+    }
+
+    /// How its queue is kept, if it is a bridge's.
+    #[inline]
+    pub(crate) fn keeping(&self) -> Option<&Keeping> {
+        self.keeping.get().map(|keeping| &**keeping)
+    }
+
+    pub(crate) fn keeping_or_default(&self) -> &Keeping {
+        self.keeping.get_or_init(Box::default)
     }
 
     /// What the present connection has subscribed to. Held only while it is looked up or changed.

@@ -1,12 +1,14 @@
 //! A configuration as text: as TOML with the origin of every value, and as the page of the manual.
 
+use super::bridge::{self, Bridge};
 use super::listener::{self, Listener};
+use super::preset::Preset;
 use super::sections::{Described, Section};
 use super::{Access, Admin, Auth, Config, Limits, Loaded, Log, Mqtt, Node, Session, Store, Sys};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Every key that there is, but those of listeners, whose names are the operator's.
+/// Every key that there is, but those of listeners and bridges, whose names are the operator's.
 pub(super) fn keys() -> Vec<String> {
     fn of<S: Section>() -> impl Iterator<Item = String> {
         S::KEYS.iter().map(|key| format!("{}.{key}", S::KEY))
@@ -42,10 +44,31 @@ fn tables(config: &Config) -> Vec<Table> {
     };
     let mut tables = vec![table(&config.node)];
     tables.extend(config.listeners.iter().map(listener));
+    tables.extend(config.bridges.iter().map(of_bridge));
     tables.extend([table(&config.store), table(&config.session), table(&config.mqtt)]);
     tables.extend([table(&config.limits), table(&config.auth), table(&config.access), table(&config.admin)]);
     tables.extend([table(&config.sys), table(&config.log)]);
     tables
+}
+
+fn of_bridge(bridge: &Bridge) -> Table {
+    Table {
+        name: format!("bridges.{}", bridge.name),
+        about: bridge::ABOUT.to_owned(),
+        settings: bridge.describe(),
+    }
+}
+
+/// The values that a preset sets, by their keys.
+fn preset_values(config: &Config) -> BTreeMap<String, &'static str> {
+    let of = |bridge: &Bridge| {
+        let named = |settings: Bridge| Bridge { name: bridge.name.clone(), ..settings }.describe();
+        let plain = named(Bridge::default());
+        let sets = named(bridge.preset.settings()).into_iter().zip(plain);
+        let preset = bridge.preset.name();
+        sets.filter(|(set, plain)| set.value != plain.value).map(|(set, _)| (set.key, preset)).collect::<Vec<_>>()
+    };
+    config.bridges.iter().filter(|bridge| bridge.preset != Preset::None).flat_map(of).collect()
 }
 
 impl Loaded {
@@ -53,10 +76,12 @@ impl Loaded {
     #[must_use]
     pub fn effective(&self) -> String {
         let mut text = String::new();
+        let presets = preset_values(&self.config);
         for table in tables(&self.config) {
             let _ = writeln!(text, "{}[{}]", if text.is_empty() { "" } else { "\n" }, table.name);
             for setting in table.settings {
-                let origin = self.origins.get(&setting.key).map_or_else(|| "default".to_owned(), ToString::to_string);
+                let default = || presets.get(&setting.key).map_or_else(|| "default".into(), |of| format!("preset {of}"));
+                let origin = self.origins.get(&setting.key).map_or_else(default, ToString::to_string);
                 let _ = writeln!(text, "{} = {} # {origin}", last(&setting.key), setting.value);
             }
         }
@@ -69,6 +94,11 @@ const FIXED: &[&str] = &["node.", "store.", "admin.address", "admin.socket", "sy
 
 /// Keys whose values are nobody's business. Each can be given as the path of a file as well, by `KEY_file`.
 pub(super) const SECRETS: &[&str] = &["auth.jwt_secret", "auth.http_token", "admin.token", "admin.read_token"];
+
+/// Whether the value of `key` is nobody's business.
+pub(super) fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&key) || (key.starts_with("bridges.") && key.ends_with(".password"))
+}
 
 fn needs_restart(key: &str) -> bool {
     FIXED.iter().any(|fixed| key.starts_with(fixed))
@@ -108,6 +138,14 @@ impl Config {
                 changes.applied.push(key.to_owned());
             }
         }
+        for bridge in &self.bridges {
+            let key = format!("bridges.{}.password", bridge.name);
+            let other = new.bridges.iter().find(|other| other.name == bridge.name);
+            let differs = other.is_some_and(|other| other.password != bridge.password);
+            if differs && !changes.applied.contains(&key) {
+                changes.applied.push(key);
+            }
+        }
         changes
     }
 
@@ -118,11 +156,13 @@ impl Config {
             "# An example of a config file: every setting with its default. What is left out keeps its default.\n\
              # Sizes and durations have units: \"64KiB\", \"2MB\"; \"500ms\", \"30s\", \"7d\".\n",
         );
-        for table in tables(&Self::default()) {
-            let _ = write!(text, "\n{}[{}]\n", comment(&table.about), table.name);
+        for table in documented() {
+            // There is no bridge unless somebody wants one.
+            let off = if table.name.starts_with("bridges.") { "#" } else { "" };
+            let _ = write!(text, "\n{}{off}[{}]\n", comment(&table.about), table.name);
             for setting in table.settings {
                 let about = format!("{}\nExpected: {}.", setting.about.trim(), setting.expected);
-                let _ = write!(text, "{}{} = {}\n\n", comment(&about), last(&setting.key), setting.value);
+                let _ = write!(text, "{}{off}{} = {}\n\n", comment(&about), last(&setting.key), setting.value);
             }
             text.truncate(text.trim_end().len());
             text.push('\n');
@@ -134,7 +174,7 @@ impl Config {
     #[must_use]
     pub fn manual() -> String {
         let mut text = String::from(include_str!("manual.md"));
-        for table in tables(&Self::default()) {
+        for table in documented() {
             let name = if table.name.starts_with("listeners.") { "listeners.NAME" } else { &table.name };
             let _ = write!(
                 text,
@@ -153,6 +193,14 @@ impl Config {
         }
         text
     }
+}
+
+/// Every table that there can be, with its defaults.
+fn documented() -> Vec<Table> {
+    let mut tables = tables(&Config::default());
+    let place = tables.iter().position(|table| table.name.starts_with("listeners.")).map_or(0, |place| place + 1);
+    tables.insert(place, of_bridge(&Bridge::default()));
+    tables
 }
 
 fn last(key: &str) -> &str {

@@ -11,6 +11,7 @@
 //! mistake, and a mistake anywhere means that nothing starts.
 
 pub mod access;
+mod bridge;
 mod doors;
 mod effective;
 mod files;
@@ -20,9 +21,12 @@ mod limits;
 mod listener;
 mod mistake;
 mod more_kinds;
+mod preset;
 mod reader;
+mod remote;
 mod sections;
 
+pub use bridge::{Bridge, Mode, QueueOverflow, Start, Version};
 pub use doors::{Access, Admin, Auth, DeniedPublish, OtherUser, TokenIn};
 pub use effective::Changes;
 pub use layers::Sources;
@@ -30,7 +34,9 @@ pub use limits::{Limits, RatePolicy};
 pub use listener::{Identity, Listener};
 pub use mistake::{Mistake, Mistakes};
 pub use more_kinds::{ListenAddress, Secret};
+pub use preset::Preset;
 pub use reader::Origin;
+pub use remote::{Remote, Scheme};
 pub use sections::{Durability, Format, Level, Log, Mqtt, Node, Overflow, Session, Store, Sys};
 
 use reader::Reader;
@@ -44,6 +50,8 @@ pub struct Config {
     pub node: Node,
     /// Where clients come in; at least one.
     pub listeners: Vec<Listener>,
+    /// Bridges to other brokers.
+    pub bridges: Vec<Bridge>,
     /// What makes data durable.
     pub store: Store,
     /// Sessions and their queues.
@@ -69,6 +77,7 @@ impl Default for Config {
         Self {
             node: Node::default(),
             listeners: vec![Listener::default()],
+            bridges: Vec::new(),
             store: Store::default(),
             session: Session::default(),
             mqtt: Mqtt::default(),
@@ -105,8 +114,7 @@ impl Config {
     }
 
     fn read(reader: &mut Reader) -> Self {
-        let names = reader.listener_names();
-        let mut listeners: Vec<Listener> = names.iter().map(|name| Listener::read(name, reader)).collect();
+        let mut listeners: Vec<Listener> = reader.names("listeners").iter().map(|name| Listener::read(name, reader)).collect();
         if listeners.is_empty() {
             listeners.push(Listener::default());
         }
@@ -116,6 +124,7 @@ impl Config {
         Self {
             node: Node::read(reader),
             listeners,
+            bridges: reader.names("bridges").iter().map(|name| Bridge::read(name, reader)).collect(),
             store: Store::read(reader),
             session: Session::read(reader),
             mqtt: Mqtt::read(reader),
@@ -157,6 +166,7 @@ impl Config {
                 reader.mistake(&key, format!("{} is taken by listeners.{}", listener.address, other.name));
             }
         }
+        self.bridges.iter().for_each(|bridge| bridge.check(reader));
         if self.access.rules.is_some() && self.access.mosquitto_acl.is_some() {
             reader.mistake("access.mosquitto_acl", "expected one of access.rules and access.mosquitto_acl".to_owned());
         }

@@ -125,7 +125,7 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    fn split(found: &Found) -> Option<Vec<String>> {
+    pub(super) fn split(found: &Found) -> Option<Vec<String>> {
         match found {
             Found::List(list) => Some(list.clone()),
             Found::Bare(text) if text.is_empty() => Some(Vec::new()),

@@ -2,7 +2,7 @@
 
 use super::kinds::{Found, Kind};
 use super::mistake::{Mistake, nearest};
-use super::{effective, listener};
+use super::{bridge, effective, listener};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ impl Reader {
         if let Some(value) = kind.read(found) {
             return value;
         }
-        let shown = if effective::SECRETS.contains(&key) { "something else".to_owned() } else { found.describe() };
+        let shown = if effective::is_secret(key) { "something else".to_owned() } else { found.describe() };
         let problem = format!("expected {}, found {shown}", kind.expected());
         self.mistake(key, problem);
         default
@@ -69,9 +69,9 @@ impl Reader {
         self.0.values.contains_key(key)
     }
 
-    /// The names of the listeners, in order.
-    pub(super) fn listener_names(&self) -> BTreeSet<String> {
-        let name = |key: &String| Some(key.strip_prefix("listeners.")?.rsplit_once('.')?.0.to_owned());
+    /// The names of the tables of a kind whose names are the operator's, in order.
+    pub(super) fn names(&self, kind: &str) -> BTreeSet<String> {
+        let name = |key: &String| Some(key.strip_prefix(kind)?.strip_prefix('.')?.rsplit_once('.')?.0.to_owned());
         self.0.values.keys().filter_map(name).filter(|name| is_name(name)).collect()
     }
 
@@ -107,28 +107,52 @@ impl Reader {
     }
 }
 
+/// Tables whose names are the operator's.
+struct Named {
+    kind: &'static str,
+    keys: &'static [&'static str],
+    /// What is expected where a table of the kind stands.
+    tables: &'static str,
+    one: &'static str,
+}
+
+const NAMED: &[Named] = &[
+    Named {
+        kind: "listeners",
+        keys: listener::KEYS,
+        tables: "tables, as [listeners.main] or [[listeners]]",
+        one: "a listener",
+    },
+    Named { kind: "bridges", keys: bridge::KEYS, tables: "tables, as [bridges.hub]", one: "a bridge" },
+];
+
 fn problem_with(key: &str, found: &Found, known: &[String]) -> Option<String> {
     if known.iter().any(|known| known == key) {
         return None;
     }
-    let is_section = key == "listeners" || known.iter().any(|known| known.split('.').next() == Some(key));
-    if is_section {
-        let wanted =
-            if key == "listeners" { "tables, as [listeners.main] or [[listeners]]" } else { "a table of settings" };
+    let named = NAMED.iter().find(|named| Some(named.kind) == key.split('.').next());
+    let is_section = known.iter().any(|known| known.split('.').next() == Some(key));
+    if is_section || named.is_some_and(|named| named.kind == key) {
+        let wanted = named.map_or("a table of settings", |named| named.tables);
         return (*found != Found::Table).then(|| format!("expected {wanted}, found {}", found.describe()));
     }
-    if let Some((name, field)) = key.strip_prefix("listeners.").and_then(|rest| rest.rsplit_once('.')) {
+    let Some(named) = named else { return Some(no_such(key, known)) };
+    let rest = &key[named.kind.len() + 1..];
+    if let Some((name, field)) = rest.rsplit_once('.') {
         if !is_name(name) {
-            return Some("expected a listener's name of lower-case letters, digits, \"-\" and \"_\"".to_owned());
+            return Some(format!(
+                "expected {}'s name of lower-case letters, digits, \"-\" and \"_\"",
+                named.one
+            ));
         }
-        if listener::KEYS.contains(&field) {
+        if named.keys.contains(&field) {
             return None;
         }
-        let known: Vec<String> = listener::KEYS.iter().map(|field| format!("listeners.{name}.{field}")).collect();
+        let known: Vec<String> = named.keys.iter().map(|field| format!("{}.{name}.{field}", named.kind)).collect();
         return Some(no_such(key, &known));
     }
     // `[listeners.main]` with nothing in it is a listener with nothing but defaults.
-    if key.strip_prefix("listeners.").is_some_and(is_name) && *found == Found::Table {
+    if is_name(rest) && *found == Found::Table {
         return None;
     }
     Some(no_such(key, known))

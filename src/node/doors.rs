@@ -1,11 +1,13 @@
 //! The listeners of a running node: opened on every loop thread, added, changed and closed by a reload.
 
 use super::Error;
+use crate::auth::Identity;
 use crate::broker::{Adopted, Limits, Listener, ListenerSettings};
 use crate::config::ListenAddress;
 use crate::env::net::ensure_free;
 use crate::transport::{Bound, Options, Tls};
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 
@@ -124,12 +126,22 @@ impl Doors {
         }
     }
 
+    /// Takes in a connection of the bridge whose listener is `listener`, on a thread that stays the same for each bridge.
+    pub(super) fn adopt_bridge(&self, pair: UnixStream, listener: &Arc<Listener>) {
+        let number = listener.name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        if let Some(thread) = self.threads.get(number % self.threads.len().max(1)) {
+            // A thread that has so much to do takes none: the pair is closed, and the bridge tries again.
+            let _ = thread.try_send(Command::Adopt(Adopted::Pair(pair), Arc::clone(listener)));
+        }
+    }
+
     /// Sets what consoles may cost.
     pub(super) fn limit_console(&mut self, limits: Arc<Limits>) {
         let settings = ListenerSettings {
             address: ListenAddress::Ip(([127, 0, 0, 1], 0).into()),
             anonymous: true,
-            trusted: true,
+            known: Some(Arc::new(Identity::operator())),
+            bridge: false,
             max_connections: CONSOLES,
             connection_rate: 0,
             strict: false,

@@ -115,7 +115,8 @@ fn settings(listener: &config::Listener, config: &Config, tls: Option<Arc<Tls>>)
     ListenerSettings {
         address: listener.address.clone(),
         anonymous: listener.anonymous,
-        trusted: false,
+        known: None,
+        bridge: false,
         max_connections: listener.max_connections,
         connection_rate: listener.connection_rate,
         strict: listener.strict,

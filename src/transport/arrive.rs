@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tungstenite::protocol::Role;
 
 /// The first byte of a TLS handshake record, and of CONNECT.
 const TLS: u8 = 0x16;
@@ -125,7 +126,7 @@ pub async fn accept(fresh: Fresh, options: &Options) -> Result<Arrived, Refused>
         Fresh::Unix(stream) => Raw::Unix(stream),
         Fresh::WebSocket(stream, _, rest) => {
             let mut layers = Layers::new(None);
-            layers.upgrade(options.first_frame, &rest);
+            layers.upgrade(Role::Server, options.first_frame, &rest);
             let socket = Socket::layered(Raw::Tcp(stream), layers);
             return Ok(Arrived { socket, remote, kind: Kind::WebSocket, tls: None });
         }
@@ -208,7 +209,7 @@ impl Arriving<'_> {
     async fn handshake(&mut self) -> Result<(), Refused> {
         let Some(tls) = &self.options.tls else { return Ok(()) };
         let (connection, authorities) = tls.connection()?;
-        self.layers = Layers::new(Some(Box::new(connection)));
+        self.layers = Layers::new(Some(Box::new(connection.into())));
         loop {
             self.flush().await?;
             if self.layers.tls().is_none_or(|tls| !tls.is_handshaking()) {
@@ -307,7 +308,7 @@ impl Arriving<'_> {
                     let rest = self.layers.take_inbox().split_off(length);
                     self.layers.pass_down(answer.as_bytes())?;
                     self.flush().await?;
-                    self.layers.upgrade(self.options.first_frame, &rest);
+                    self.layers.upgrade(Role::Server, self.options.first_frame, &rest);
                     self.forwarded(forwarded);
                     return Ok(self.arrived(true));
                 }

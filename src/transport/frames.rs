@@ -1,9 +1,10 @@
-//! WebSocket frames to the client: one for each MQTT packet.
+//! WebSocket frames to the other end: one for each MQTT packet.
 //!
 //! The standard lets packets lie across frames as they like, and there are clients that read no second packet out of a
 //! frame before the next one comes, or no packet that takes several. A packet that is written in parts has its frame
 //! announced with the first.
 
+use crate::env::entropy;
 use nightjar_mqtt::frame::needed;
 
 /// Which packet is being written.
@@ -13,9 +14,16 @@ pub(super) struct Framer {
     left: usize,
     /// Control frames that wait for the end of the present one: nothing may come between its bytes.
     held: Vec<u8>,
+    /// Who dials must mask what it sends (RFC 6455 section 5.1): the key of the present frame, which turns with each byte.
+    mask: Option<[u8; 4]>,
 }
 
 impl Framer {
+    /// Frames as a client sends them.
+    pub(super) fn masking() -> Self {
+        Self { mask: Some([0; 4]), ..Self::default() }
+    }
+
     /// Where control frames go: out, or behind the frame that is not whole yet.
     pub(super) fn control<'a>(&'a mut self, outbox: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
         if self.left > 0 { &mut self.held } else { outbox }
@@ -33,11 +41,20 @@ impl Framer {
         while at < payload.len() {
             if self.left == 0 {
                 let Some(size) = needed(&payload[at..]) else { break };
-                header(size, out);
+                header(size, self.mask.is_some(), out);
+                if let Some(mask) = &mut self.mask {
+                    entropy::fill(mask);
+                    out.extend_from_slice(mask);
+                }
                 self.left = size;
             }
             let part = self.left.min(payload.len() - at);
+            let start = out.len();
             out.extend_from_slice(&payload[at..at + part]);
+            if let Some(mask) = &mut self.mask {
+                out[start..].iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+                mask.rotate_left(part % 4);
+            }
             self.left -= part;
             at += part;
             if self.left == 0 {
@@ -48,17 +65,18 @@ impl Framer {
     }
 }
 
-/// The header of a binary frame, not masked (RFC 6455 section 5.2).
-fn header(length: usize, out: &mut Vec<u8>) {
+/// The header of a binary frame, without the key of its mask (RFC 6455 section 5.2).
+fn header(length: usize, masked: bool, out: &mut Vec<u8>) {
+    let masked = u8::from(masked) << 7;
     out.push(0x82);
     match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short @ 0..126), _) => out.push(short),
+        (Ok(short @ 0..126), _) => out.push(masked | short),
         (_, Ok(middle)) => {
-            out.push(126);
+            out.push(masked | 126);
             out.extend_from_slice(&middle.to_be_bytes());
         }
         _ => {
-            out.push(127);
+            out.push(masked | 127);
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }

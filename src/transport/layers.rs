@@ -9,7 +9,7 @@
 
 use super::frames::Framer;
 use super::socket::Raw;
-use rustls::ServerConnection;
+use rustls::Connection;
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -38,9 +38,9 @@ thread_local! {
 
 /// The layers of one connection.
 pub(super) struct Layers {
-    tls: Option<Box<ServerConnection>>,
+    tls: Option<Box<Connection>>,
     web: Option<Box<WebSocketContext>>,
-    /// Frames to the client.
+    /// Frames to the other end.
     framer: Framer,
     /// MQTT bytes that came and were not taken yet, from `taken` on.
     inbox: Vec<u8>,
@@ -62,7 +62,7 @@ enum Over {
 }
 
 impl Layers {
-    pub(super) fn new(tls: Option<Box<ServerConnection>>) -> Self {
+    pub(super) fn new(tls: Option<Box<Connection>>) -> Self {
         Self {
             tls,
             web: None,
@@ -76,14 +76,17 @@ impl Layers {
     }
 
     /// From now on bytes are WebSocket frames of at most `bytes`; `rest` came already.
-    pub(super) fn upgrade(&mut self, bytes: usize, rest: &[u8]) {
+    pub(super) fn upgrade(&mut self, role: Role, bytes: usize, rest: &[u8]) {
+        if role == Role::Client {
+            self.framer = Framer::masking();
+        }
         let config = WebSocketConfig::default()
             .read_buffer_size(FRAME_BUFFER)
             .write_buffer_size(0)
             .max_write_buffer_size(WRITE * 2)
             .max_message_size(Some(bytes))
             .max_frame_size(Some(bytes));
-        self.web = Some(Box::new(WebSocketContext::new(Role::Server, Some(config))));
+        self.web = Some(Box::new(WebSocketContext::new(role, Some(config))));
         self.unframe(rest);
     }
 
@@ -312,7 +315,7 @@ impl Layers {
     }
 
     /// TLS, while the handshake is under way.
-    pub(super) fn tls(&mut self) -> Option<&mut ServerConnection> {
+    pub(super) fn tls(&mut self) -> Option<&mut Connection> {
         self.tls.as_deref_mut()
     }
 

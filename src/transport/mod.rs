@@ -12,6 +12,7 @@
 //! | `arrive` | the way above, from a fresh socket to a [`Socket`] |
 //! | `proxy`, `http` | the PROXY header; the WebSocket handshake, and answers at the wrong door |
 //! | `socket`, `layers`, `frames` | reading and writing MQTT bytes, plain or through layers |
+//! | `dial`, `dial_tls` | the other way: from an address to MQTT bytes |
 //! | `tls`, `certificate` | what a listener's certificates come to, and what is in one |
 //! | `dev` | certificates for trying out |
 //! | `remote` | who is at the other end, by which transport |
@@ -20,6 +21,8 @@ mod acceptor;
 mod arrive;
 pub mod certificate;
 pub mod dev;
+mod dial;
+mod dial_tls;
 mod frames;
 mod http;
 mod layers;
@@ -32,6 +35,8 @@ mod tls;
 
 pub use acceptor::{Acceptor, Bound, Fresh};
 pub use arrive::{Arrived, Options, Refused, WebSocket, accept};
+pub use dial::{DialError, Target, dial};
+pub use dial_tls::{DialTls, DialTlsSettings};
 pub use remote::{Kind, Remote};
 pub use socket::Socket;
 pub use tls::{CertificateUser, Renewal, Shown, Tls, TlsInfo, TlsProblem, TlsSettings};

@@ -7,7 +7,7 @@ use nightjar_base::Wall;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use rustls::{Connection, RootCertStore, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use std::collections::HashSet;
@@ -43,11 +43,11 @@ pub enum CertificateUser {
     AlternativeName,
 }
 
-/// What is wrong with a file of a listener's TLS.
+/// What is wrong with a file of a listener's or a bridge's TLS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct TlsProblem {
-    /// The setting that names the file, without its listener.
+    /// The setting that names the file, without its listener or bridge.
     pub key: &'static str,
     /// What is wrong, with the path.
     pub text: String,
@@ -170,7 +170,7 @@ impl Tls {
     }
 
     /// What the handshake of `connection` found out, which trusts `authorities`.
-    pub(super) fn info(&self, connection: &ServerConnection, authorities: Arc<Authorities>) -> TlsInfo {
+    pub(super) fn info(&self, connection: &Connection, authorities: Arc<Authorities>) -> TlsInfo {
         let version = match connection.protocol_version() {
             Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
             _ => "1.3",
@@ -203,11 +203,11 @@ fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
     paths(settings).map(stamp).collect()
 }
 
-fn problem(key: &'static str, path: &Path, what: impl std::fmt::Display) -> TlsProblem {
+pub(super) fn problem(key: &'static str, path: &Path, what: impl std::fmt::Display) -> TlsProblem {
     TlsProblem { key, text: format!("{}: {what}", path.display()) }
 }
 
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsProblem> {
+pub(super) fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsProblem> {
     access::read_text(path).map(String::into_bytes).map_err(|why| problem(key, path, why))
 }
 
@@ -245,7 +245,7 @@ fn load(settings: &TlsSettings) -> Result<Loaded, TlsProblem> {
     Ok(Loaded { config: Arc::new(config), expires, authorities, revoked, stamps })
 }
 
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+pub(super) fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
     let text = read(key, path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let all = all.map_err(|error| problem(key, path, format!("expected certificates in PEM: {error}")))?;

@@ -66,6 +66,19 @@ impl<'a> PublishProperties<'a> {
         scratch
     }
 
+    /// As [`Self::forwarded`], with another response topic in the place of the one that is there.
+    pub fn forwarded_answering_to<'b>(&self, response_topic: &str, scratch: &'b mut Vec<u8>) -> &'b [u8] {
+        scratch.clear();
+        for_each_part(self.raw, |part, forward| {
+            if part.first() == Some(&id::RESPONSE_TOPIC) {
+                property::put_string(scratch, id::RESPONSE_TOPIC, Some(response_topic));
+            } else if forward {
+                scratch.extend_from_slice(part);
+            }
+        });
+        scratch
+    }
+
     /// The subscription identifiers in the order in which they were sent.
     pub fn identifiers(&self) -> impl Iterator<Item = u32> + use<'a> {
         let mut cursor = Cursor::new(self.raw);

@@ -2,7 +2,7 @@
 //!
 //! A rule is a line, as mosquitto has it: `PATTERN [out|in|both [QOS [LOCAL [REMOTE]]]]`. The local topic is `LOCAL`
 //! and the pattern, the remote one `REMOTE` and the pattern, glued without a slash. Of the rules that match a topic the
-//! first one names it.
+//! first one names it. `retain=drop` at the end has messages carried without their retain flag.
 
 use crate::algebra::overlaps;
 use crate::words;
@@ -38,6 +38,10 @@ pub struct TopicRule {
     qos: QoS,
     local: String,
     remote: String,
+    drops_retain: bool,
+    /// `local` and the pattern, and `remote` and the pattern: asked for with every message.
+    local_filter: String,
+    remote_filter: String,
 }
 
 impl FromStr for TopicRule {
@@ -46,9 +50,15 @@ impl FromStr for TopicRule {
     /// # Errors
     /// When the line is no rule, with what was expected.
     fn from_str(line: &str) -> Result<Self, String> {
-        let words = words::split(line)?;
+        let mut words = words::split(line)?;
+        let drops_retain = match words.last().and_then(|word| word.text.strip_prefix("retain=")) {
+            None => false,
+            Some("keep") => words.pop().is_none(),
+            Some("drop") => words.pop().is_some(),
+            Some(other) => return Err(format!("expected retain=keep or retain=drop, found {other:?}")),
+        };
         if words.len() > 5 {
-            return Err("expected PATTERN [out|in|both [QOS [LOCAL [REMOTE]]]]".to_owned());
+            return Err("expected PATTERN [out|in|both [QOS [LOCAL [REMOTE]]]] [retain=keep|drop]".to_owned());
         }
         let text = |at: usize| words.get(at).map_or("", |word| word.text.as_str());
         let direction = match text(1).to_ascii_lowercase().as_str() {
@@ -63,8 +73,16 @@ impl FromStr for TopicRule {
             "2" => QoS::ExactlyOnce,
             other => return Err(format!("expected QoS 0, 1 or 2, found {other:?}")),
         };
-        let rule =
-            Self { pattern: text(0).to_owned(), direction, qos, local: text(3).to_owned(), remote: text(4).to_owned() };
+        let rule = Self {
+            pattern: text(0).to_owned(),
+            direction,
+            qos,
+            local: text(3).to_owned(),
+            remote: text(4).to_owned(),
+            drops_retain,
+            local_filter: format!("{}{}", text(3), text(0)),
+            remote_filter: format!("{}{}", text(4), text(0)),
+        };
         rule.check().map(|()| rule)
     }
 }
@@ -79,7 +97,8 @@ impl fmt::Display for TopicRule {
         };
         let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
         let (pattern, local, remote) = (quoted(&self.pattern), quoted(&self.local), quoted(&self.remote));
-        write!(f, "{pattern} {direction} {} {local} {remote}", self.qos as u8)
+        write!(f, "{pattern} {direction} {} {local} {remote}", self.qos as u8)?;
+        if self.drops_retain { f.write_str(" retain=drop") } else { Ok(()) }
     }
 }
 
@@ -94,7 +113,7 @@ impl TopicRule {
             return Err("expected a local and a remote topic where the pattern is empty".to_owned());
         }
         for filter in [self.local_filter(), self.remote_filter()] {
-            topic::validate_filter(&filter).map_err(|error| format!("{filter:?}: {error}"))?;
+            topic::validate_filter(filter).map_err(|error| format!("{filter:?}: {error}"))?;
             if filter.starts_with("$share/") {
                 return Err(format!("{filter:?}: a bridge is no member of a group"));
             }
@@ -117,26 +136,45 @@ impl TopicRule {
         self.qos
     }
 
+    /// Whether it carries messages without their retain flag.
+    #[must_use]
+    pub fn drops_retain(&self) -> bool {
+        self.drops_retain
+    }
+
     /// What it matches here.
     #[must_use]
-    pub fn local_filter(&self) -> String {
-        format!("{}{}", self.local, self.pattern)
+    pub fn local_filter(&self) -> &str {
+        &self.local_filter
     }
 
     /// What it matches at the remote.
     #[must_use]
-    pub fn remote_filter(&self) -> String {
-        format!("{}{}", self.remote, self.pattern)
+    pub fn remote_filter(&self) -> &str {
+        &self.remote_filter
     }
 
     /// What `name` is called on the other side, if the rule carries it that way.
     #[must_use]
     pub fn map(&self, way: Way, name: &str) -> Option<String> {
+        self.goes(way).then(|| self.rename(way, name))?
+    }
+
+    /// What would have to be published on the other side to come here as `name`, if the rule carries it that way: where
+    /// an answer is expected.
+    #[must_use]
+    pub fn origin(&self, way: Way, name: &str) -> Option<String> {
+        let back = if way == Way::Out { Way::In } else { Way::Out };
+        self.goes(way).then(|| self.rename(back, name))?
+    }
+
+    /// What `name` is called on the side that `way` leads to.
+    fn rename(&self, way: Way, name: &str) -> Option<String> {
         let (filter, from, to) = match way {
-            Way::Out => (self.local_filter(), &self.local, &self.remote),
-            Way::In => (self.remote_filter(), &self.remote, &self.local),
+            Way::Out => (&self.local_filter, &self.local, &self.remote),
+            Way::In => (&self.remote_filter, &self.remote, &self.local),
         };
-        if !self.goes(way) || !topic::matches(&filter, name) {
+        if !topic::matches(filter, name) {
             return None;
         }
         // `a/#` matches `a` as well, which is shorter than the prefix `a/`.
@@ -149,8 +187,8 @@ impl TopicRule {
     /// Whether what `self` sends out comes back by `back`, goes out again, and is called otherwise each time: such a
     /// circle never ends, and no mark or flag of the remote's is known to break it.
     fn circles(&self, back: &Self) -> bool {
-        let meets = overlaps(&self.remote_filter(), &back.remote_filter())
-            && overlaps(&back.local_filter(), &self.local_filter());
+        let meets = overlaps(&self.remote_filter, &back.remote_filter)
+            && overlaps(&back.local_filter, &self.local_filter);
         self.goes(Way::Out) && back.goes(Way::In) && meets && !self.undone_by(back)
     }
 
@@ -198,6 +236,12 @@ impl TopicRules {
     #[must_use]
     pub fn map(&self, way: Way, name: &str) -> Option<(usize, String)> {
         self.0.iter().enumerate().find_map(|(number, rule)| Some((number, rule.map(way, name)?)))
+    }
+
+    /// What would have to be published on the other side to come here as `name`.
+    #[must_use]
+    pub fn origin(&self, way: Way, name: &str) -> Option<String> {
+        self.0.iter().find_map(|rule| rule.origin(way, name))
     }
 }
 
@@ -255,6 +299,7 @@ mod tests {
             ("a/#/b", "a/#/b"),
             ("$share/g/a in", "no member of a group"),
             ("a out 0 b c d", "PATTERN"),
+            ("a out 0 b c retain=later", "retain=keep"),
         ] {
             let error = line.parse::<TopicRule>().expect_err(line);
             assert!(error.contains(told), "{line}: {error}");
@@ -263,10 +308,18 @@ mod tests {
 
     #[test]
     fn rules_are_written_as_they_are_read() {
-        for line in ["# both 2", "\"a b/#\" in 1 \"\" \"x\\\"y/\"", "a"] {
+        for line in ["# both 2", "\"a b/#\" in 1 \"\" \"x\\\"y/\"", "a", "a out 1 b/ retain=drop", "a retain=keep"] {
             let rule: TopicRule = line.parse().expect("a rule");
             assert_eq!(rule.to_string().parse(), Ok(rule));
         }
+    }
+
+    #[test]
+    fn an_answer_is_expected_where_it_comes_in_from() {
+        let rules = rules(&["ask/# out 1 \"\" hub/", "answer/# in 1 here/ hub/"]).expect("they can stand together");
+        assert_eq!(rules.origin(Way::In, "here/answer/7").as_deref(), Some("hub/answer/7"));
+        assert_eq!(rules.origin(Way::In, "ask/7"), None);
+        assert_eq!(rules.origin(Way::Out, "hub/ask/7").as_deref(), Some("ask/7"));
     }
 
     #[test]

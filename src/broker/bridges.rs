@@ -1,0 +1,231 @@
+//! What a bridge has of the broker besides a connection: a persistent session that is there before the remote is ever
+//! reached, with a queue of its own kind.
+
+use super::subscriber::Subscriber;
+use super::{Broker, Handle, turn};
+use crate::auth::Identity;
+use nightjar_base::{ClientId, SessionId, ShardId, Wall};
+use nightjar_mqtt::{Message, RetainHandling, SubscriptionOptions};
+use nightjar_shard::{NEVER, Op, QueueLimits, Subscription};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the client identifiers of bridges begin with. Nobody else may come in with such a one.
+pub const BRIDGE_PREFIX: &str = "$bridge/";
+
+/// Whether `client_id` is a bridge's.
+pub(crate) fn is_bridge(client_id: &str) -> bool {
+    client_id.starts_with(BRIDGE_PREFIX)
+}
+
+/// How the queue of a bridge differs from others.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    /// Milliseconds after which what waits is not worth sending; 0 for ever.
+    max_age: AtomicU64,
+    /// Whether QoS 0 waits too: 1 or 0.
+    qos0: AtomicU64,
+    /// Messages that were dropped because it was full.
+    overflowed: AtomicU64,
+}
+
+impl Keeping {
+    pub(crate) fn keeps_qos0(&self) -> bool {
+        self.qos0.load(Ordering::Relaxed) != 0
+    }
+
+    /// When what is queued at `now` is too old.
+    pub(crate) fn too_old(&self, now: Wall) -> Option<Wall> {
+        let age = self.max_age.load(Ordering::Relaxed);
+        (age > 0).then(|| Wall(now.0.saturating_add(age)))
+    }
+
+    pub(crate) fn note_overflow(&self) {
+        self.overflowed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The session that a bridge wants.
+#[derive(Clone, Debug)]
+pub struct BridgeSession {
+    /// Its client identifier.
+    pub client_id: String,
+    /// As whom it may do what it does.
+    pub identity: Arc<Identity>,
+    /// What it subscribes to.
+    pub filters: Vec<(String, SubscriptionOptions)>,
+    /// The bounds of its queue.
+    pub limits: QueueLimits,
+    /// Milliseconds after which what waits is not worth sending; 0 for ever.
+    pub max_age: u64,
+    /// Whether QoS 0 waits too.
+    pub queue_qos0: bool,
+    /// Whether what is there of it is forgotten first.
+    pub clean: bool,
+}
+
+/// What there is of a bridge's session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Whether it was made just now.
+    pub created: bool,
+    /// Filters that it did not have before.
+    pub added: Vec<String>,
+    /// Packet identifiers of QoS 2 messages that came in and were not released.
+    pub inbound: Vec<u16>,
+    /// The sequence of the oldest message in its queue, or of the next.
+    pub head: u64,
+}
+
+/// The queue of a bridge, as it is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgeQueue {
+    /// Messages in it, those under way included.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The sequence of the oldest.
+    pub head: u64,
+    /// Messages that were dropped because it was full, in this process.
+    pub overflowed: u64,
+}
+
+impl Handle {
+    /// Sees to it that there is a session as `wanted`, durably, before any connection has it. One that has it now ends.
+    pub async fn prepare_bridge(&self, wanted: &BridgeSession) -> Prepared {
+        let broker = &*self.broker;
+        let client_id: ClientId = wanted.client_id.as_str().into();
+        let claim = broker.registry.claim(&client_id).await;
+        if let Some(peer) = claim.current() {
+            peer.close(super::peer::Close::TakenOver);
+            peer.wait_gone().await;
+        }
+        let shard = broker.store.shard_of(&client_id);
+        let (before, sent) = {
+            let store = broker.store.lock(shard);
+            let session = store.session_of(&client_id).and_then(|id| store.session(id)).filter(|_| !wanted.clean);
+            (session.map(|session| session.id()), session.map_or(1, |session| broker.may_be_sent(session)))
+        };
+        let epoch = broker.new_epoch();
+        let attach = Op::Attach {
+            client_id: Arc::clone(&client_id),
+            user: wanted.identity.owner().cloned(),
+            clean_start: wanted.clean,
+            expiry: NEVER,
+            epoch,
+            will: None,
+            limits: wanted.limits,
+            now: broker.clock.now(),
+        };
+        let position = broker.store.submit(&mut vec![(shard, attach)], None);
+        broker.store.wait(position).await;
+        let Some(id) = broker.store.lock(shard).session_of(&client_id) else { return Prepared::default() };
+        let subscriber = broker.add_session(shard, id, &client_id, wanted.identity.owner());
+        subscriber.belongs_to(&wanted.identity, broker.access.load().rights(&client_id, &wanted.identity));
+        subscriber.keep_as(wanted);
+        let (mut ops, added) = broker.resubscribe(shard, id, &subscriber, &wanted.filters);
+        let now = broker.clock.now();
+        ops.push((shard, Op::Detach { session: id, epoch, expiry: None, discard_will: true, sent, now }));
+        broker.routes_changed();
+        let position = broker.store.submit(&mut ops, None);
+        turn::flush();
+        broker.store.wait(position).await;
+        let store = broker.store.lock(shard);
+        let session = store.session(id);
+        Prepared {
+            created: before != Some(id),
+            added,
+            inbound: session.map(|session| session.inbound().to_vec()).unwrap_or_default(),
+            head: session.map_or(1, |session| session.head()),
+        }
+    }
+
+    /// The queue of a bridge's session; nothing if there is none.
+    #[must_use]
+    pub fn bridge_queue(&self, client_id: &str) -> BridgeQueue {
+        let broker = &*self.broker;
+        let shard = broker.store.shard_of(client_id);
+        let Some(id) = broker.store.lock(shard).session_of(client_id) else { return BridgeQueue::default() };
+        let overflowed = broker.session(shard, id).and_then(|subscriber| {
+            Some(subscriber.keeping()?.overflowed.load(Ordering::Relaxed))
+        });
+        let store = broker.store.lock(shard);
+        let Some(session) = store.session(id) else { return BridgeQueue::default() };
+        BridgeQueue {
+            messages: session.queued(),
+            bytes: session.queued_bytes(),
+            head: session.head(),
+            overflowed: overflowed.unwrap_or_default(),
+        }
+    }
+
+    /// The QoS 2 messages that came in for a bridge's session and were not released.
+    #[must_use]
+    pub fn bridge_inbound(&self, client_id: &str) -> Vec<u16> {
+        let shard = self.broker.store.shard_of(client_id);
+        let store = self.broker.store.lock(shard);
+        let session = store.session_of(client_id).and_then(|id| store.session(id));
+        session.map(|session| session.inbound().to_vec()).unwrap_or_default()
+    }
+}
+
+impl Broker {
+    /// Brings the subscriptions of a session that nobody is connected to into line with `wanted`: the ops for it, and
+    /// what is new.
+    fn resubscribe(
+        &self,
+        shard: ShardId,
+        session: SessionId,
+        subscriber: &Arc<Subscriber>,
+        wanted: &[(String, SubscriptionOptions)],
+    ) -> (Vec<(ShardId, Op)>, Vec<String>) {
+        let mut known: HashMap<Arc<str>, SubscriptionOptions> = {
+            let store = self.store.lock(shard);
+            let subscriptions = store.session(session).into_iter().flat_map(|session| session.subscriptions());
+            subscriptions.map(|(filter, of)| (Arc::clone(filter), of.options)).collect()
+        };
+        let (mut subscriptions, mut added) = (Vec::new(), Vec::new());
+        for (filter, options) in wanted {
+            let options = SubscriptionOptions { retain_handling: RetainHandling::Never, ..*options };
+            let before = known.remove(filter.as_str());
+            if before.is_none() {
+                added.push(filter.clone());
+            }
+            // The route may be missing even where the subscription is there: a session that was forgotten and made anew.
+            let filter: Arc<str> = filter.as_str().into();
+            self.add_route(subscriber, &filter, options);
+            if before != Some(options) {
+                subscriptions.push(Subscription { filter, options, replay: false });
+            }
+        }
+        let mut ops = Vec::new();
+        if !subscriptions.is_empty() {
+            ops.push((shard, Op::Subscribe { session, subscriptions, now: self.clock.now() }));
+        }
+        let removed: Vec<Arc<str>> = known.into_keys().collect();
+        removed.iter().for_each(|filter| self.remove_route(subscriber, filter));
+        if !removed.is_empty() {
+            ops.push((shard, Op::Unsubscribe { session, filters: removed }));
+        }
+        (ops, added)
+    }
+}
+
+impl Subscriber {
+    fn keep_as(&self, wanted: &BridgeSession) {
+        let keeping = self.keeping_or_default();
+        keeping.max_age.store(wanted.max_age, Ordering::Relaxed);
+        keeping.qos0.store(wanted.queue_qos0.into(), Ordering::Relaxed);
+    }
+}
+
+/// `message` as it is kept where it is too old at `too_old`.
+pub(crate) fn aged(message: &Arc<Message>, too_old: Wall) -> Arc<Message> {
+    if message.expires.is_some_and(|expires| expires <= too_old) {
+        return Arc::clone(message);
+    }
+    let mut aged = Message::clone(message);
+    aged.expires = Some(too_old);
+    Arc::new(aged)
+}
