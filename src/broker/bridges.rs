@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What the client identifiers of bridges begin with. Nobody else may come in with such a one.
 pub const BRIDGE_PREFIX: &str = "$bridge/";
 
+/// The user property by which Nightjars know each other's bridges: CONNECT and CONNACK carry the node's id.
+pub const BRIDGE_PROPERTY: &str = "nightjar-bridge";
+
 /// Whether `client_id` is a bridge's.
 pub(crate) fn is_bridge(client_id: &str) -> bool {
     client_id.starts_with(BRIDGE_PREFIX)
@@ -87,6 +90,8 @@ pub struct BridgeQueue {
     pub bytes: u64,
     /// The sequence of the oldest.
     pub head: u64,
+    /// The sequence that the next one gets.
+    pub next: u64,
     /// Messages that were dropped because it was full, in this process.
     pub overflowed: u64,
 }
@@ -156,6 +161,7 @@ impl Handle {
             messages: session.queued(),
             bytes: session.queued_bytes(),
             head: session.head(),
+            next: session.next_sequence(),
             overflowed: overflowed.unwrap_or_default(),
         }
     }

@@ -55,6 +55,14 @@ pub async fn connect(authority: &str) -> io::Result<TcpStream> {
     TcpStream::connect(authority).await
 }
 
+/// Two ends of one connection within this process: one for the runtime of this thread, one for any.
+pub fn pair() -> io::Result<(UnixStream, std::os::unix::net::UnixStream)> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(ours)?, theirs))
+}
+
 /// Connects to a Unix socket.
 pub async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(path).await

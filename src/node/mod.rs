@@ -1,17 +1,19 @@
 //! The node: builds every part from the configuration, starts and stops them in order. The only place that knows all.
 //!
 //! Start: files read -> store recovered -> sessions and routes taken up -> threads -> leftovers of the last run detached
-//! -> listeners. Stop: clients told -> their connections over -> store checkpointed and synced. Reload: the new
+//! -> listeners -> bridges. Stop: bridges ended -> clients told -> their connections over -> store checkpointed and synced. Reload: the new
 //! configuration read and understood whole, new sockets bound, and only then everything put in force.
 //!
 //! | file | its story |
 //! | --- | --- |
 //! | `parts` | from a configuration to what it describes |
+//! | `bridges` | bridges, and how they come in |
 //! | `doors` | listeners, opened, changed and closed |
 //! | `reload` | a new configuration for a node that runs |
 //! | `systemd` | what a service manager is told |
 //! | `operator` | what the admin door asks |
 
+mod bridges;
 mod doors;
 mod operator;
 mod parts;
@@ -22,7 +24,8 @@ pub use parts::parts;
 pub use reload::ReloadError;
 
 use crate::admin;
-use crate::broker::{Alone, Broker, Limits};
+use crate::bridge::Bridges;
+use crate::broker::{Alone, Broker, Handle, Limits};
 use crate::config::{self, Config, Loaded, Mistakes, Sources};
 use crate::env::clock::Clock;
 use crate::env::signal::Signal;
@@ -100,6 +103,7 @@ struct Inside {
     clock: Clock,
     sources: Sources,
     state: Mutex<State>,
+    bridges: Bridges,
     admin: Mutex<Option<admin::Server>>,
 }
 
@@ -144,13 +148,15 @@ impl Node {
         doors.apply(change);
         doors.limit_console(Arc::new(Limits::new(config, None)));
         let state = Mutex::new(State { loaded, doors });
-        let inside = Arc::new(Inside {
+        let inside = Arc::new_cyclic(|inside| Inside {
             broker: Arc::clone(&broker),
+            bridges: Bridges::new(bridges::host(inside), Handle::new(Arc::clone(&broker)), clock.clone()),
             clock,
             sources: sources.clone(),
             state,
             admin: Mutex::new(None),
         });
+        inside.bridges.replace(parts.bridges)?;
         operator::open(&inside)?;
         Ok(Self { broker, store, inside, beats, stop, threads, feeder })
     }
@@ -187,6 +193,8 @@ impl Node {
         if let Some(admin) = admin {
             admin.stop();
         }
+        // While there is a broker to tell that they are gone.
+        self.inside.bridges.stop();
         self.broker.begin_stop();
         let clock = Clock::machine();
         while self.broker.connected() > 0 && Duration::from_millis(clock.tick().0) < patience {

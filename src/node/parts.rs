@@ -2,11 +2,12 @@
 //! started. `check-config`, the start and a reload all come by here, so they find the same mistakes.
 
 use crate::auth::Auth;
+use crate::bridge::{Plan, tls_settings};
 use crate::broker::{Access, Broker, DeniedPublish, Limits, ListenerSettings, OtherUser};
 use crate::config::{self, Config, Loaded, Mistake, Mistakes, access};
 use crate::env::clock::Clock;
-use crate::transport::{CertificateUser, Options, Renewal, Tls, TlsProblem, TlsSettings, WebSocket};
-use nightjar_policy::{Acl, Policy, Problem, Rules};
+use crate::transport::{CertificateUser, DialTls, Options, Renewal, Tls, TlsProblem, TlsSettings, WebSocket};
+use nightjar_policy::{Acl, Policy, Problem, Rules, TopicRule, TopicRules};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub struct Parts {
     pub listeners: Vec<(Arc<str>, ListenerSettings)>,
     /// Certificates in use whose files have changed.
     pub renewals: Vec<Renewal>,
+    /// The bridges.
+    pub bridges: Vec<Plan>,
 }
 
 /// What is in use, of which a reload takes over what has not changed.
@@ -51,6 +54,13 @@ pub fn parts(loaded: &Loaded, clock: &Clock, previous: Option<&Previous<'_>>) ->
             Err(TlsProblem { key, text }) => mistake(format!("listeners.{}.{key}", listener.name), text),
         }
     }
+    let mut bridges = Vec::new();
+    for bridge in &config.bridges {
+        match plan(bridge, config) {
+            Ok(plan) => bridges.push(plan),
+            Err((key, text)) => mistake(format!("bridges.{}.{key}", bridge.name), text),
+        }
+    }
     let certificates = config.listeners.iter().any(config::Listener::names_by_certificate);
     let auth = Auth::new(&config.auth, certificates, clock.clone(), previous.map(|previous| &previous.access.auth));
     let auth =
@@ -70,7 +80,7 @@ pub fn parts(loaded: &Loaded, clock: &Clock, previous: Option<&Previous<'_>>) ->
             config::OtherUser::End => OtherUser::End,
         },
     };
-    Ok(Parts { access, limits: Limits::new(config, None), listeners, renewals })
+    Ok(Parts { access, limits: Limits::new(config, None), listeners, renewals, bridges })
 }
 
 impl Parts {
@@ -132,6 +142,22 @@ fn settings(listener: &config::Listener, config: &Config, tls: Option<Arc<Tls>>)
         methods: listener.authentication.clone(),
         limits: Arc::new(limits),
     }
+}
+
+/// A bridge with its rules understood; else the key and what is wrong.
+fn plan(bridge: &config::Bridge, config: &Config) -> Result<Plan, (&'static str, String)> {
+    let rule = |line: &String| line.parse().map_err(|problem| ("topics", format!("{line:?}: {problem}")));
+    let rules: Vec<TopicRule> = bridge.topics.iter().map(rule).collect::<Result<_, _>>()?;
+    let rules = TopicRules::new(rules).map_err(|problem| ("topics", problem))?;
+    if bridge.address.iter().any(|address| address.scheme.tls) {
+        DialTls::new(&tls_settings(bridge)).map_err(|problem| (problem.key, problem.text))?;
+    }
+    if let Some(path) = &bridge.password_file {
+        let read = access::read_text(path);
+        read.map_err(|problem| ("password_file", format!("{}: {problem}", path.display())))?;
+    }
+    let limits = Arc::new(Limits::of_bridge(config, bridge));
+    Ok(Plan { bridge: bridge.clone(), rules: Arc::new(rules), limits })
 }
 
 /// The rules that the settings name; else the key and what is wrong with its file.

@@ -50,6 +50,7 @@ impl Inside {
         let previous = Previous { access: &access, tls: state.doors.tls() };
         let mut new = parts(&loaded, &self.clock, Some(&previous))?;
         let listeners = std::mem::take(&mut new.listeners);
+        let bridges = std::mem::take(&mut new.bridges);
         let backlog = loaded.config.limits.backlog;
         let change = state.doors.prepare(listeners, backlog, |name| unix_mode(&loaded.config, name));
         let change = change.map_err(|error: Error| ReloadError::Listen(error.to_string()))?;
@@ -58,6 +59,9 @@ impl Inside {
         state.doors.limit_console(Arc::new(Limits::new(&loaded.config, None)));
         new.apply(&self.broker);
         self.broker.drop_revoked();
+        if let Err(error) = self.bridges.replace(bridges) {
+            tracing::error!(%error, "a bridge cannot be started");
+        }
         telemetry::set_level(loaded.config.log.level);
         if let Some(admin) = &*self.admin.lock() {
             admin.replace(rules(&loaded.config));

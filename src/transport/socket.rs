@@ -90,6 +90,12 @@ impl Raw {
 }
 
 impl Socket {
+    /// One end of a connection within this process.
+    #[must_use]
+    pub fn unix(stream: UnixStream) -> Self {
+        Self(Inner::Unix(stream))
+    }
+
     /// A socket whose bytes are MQTT's.
     pub(super) fn plain(raw: Raw) -> Self {
         Self(match raw {

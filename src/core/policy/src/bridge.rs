@@ -187,8 +187,8 @@ impl TopicRule {
     /// Whether what `self` sends out comes back by `back`, goes out again, and is called otherwise each time: such a
     /// circle never ends, and no mark or flag of the remote's is known to break it.
     fn circles(&self, back: &Self) -> bool {
-        let meets = overlaps(&self.remote_filter, &back.remote_filter)
-            && overlaps(&back.local_filter, &self.local_filter);
+        let meets =
+            overlaps(&self.remote_filter, &back.remote_filter) && overlaps(&back.local_filter, &self.local_filter);
         self.goes(Way::Out) && back.goes(Way::In) && meets && !self.undone_by(back)
     }
 

@@ -1,0 +1,186 @@
+//! The bridges of a node: started, changed and stopped as the configuration says, on a thread of their own.
+
+use super::link::{Link, Order, client_id};
+use super::status::{Now, Status};
+use super::{Counts, Host, Plan};
+use crate::broker::{BridgeQueue, Handle};
+use crate::env::clock::Clock;
+use crate::env::task;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, watch};
+
+/// Bridges that may be waiting to be started.
+const STARTS: usize = 64;
+
+/// The bridges of a node.
+pub struct Bridges {
+    host: Arc<dyn Host>,
+    handle: Handle,
+    clock: Clock,
+    state: Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    bridges: BTreeMap<String, One>,
+    thread: Option<Thread>,
+}
+
+struct One {
+    plan: Plan,
+    orders: watch::Sender<Order>,
+    status: Arc<Status>,
+}
+
+/// The thread that bridges live on; there is none without a bridge.
+struct Thread {
+    starts: mpsc::Sender<Link>,
+    handle: JoinHandle<()>,
+}
+
+/// A bridge, for those who look.
+#[derive(Clone)]
+pub struct Shown {
+    /// How it is to be.
+    pub plan: Plan,
+    /// What it is doing.
+    pub now: Now,
+    /// What it has carried.
+    pub counts: Arc<Counts>,
+    /// Its queue.
+    pub queue: BridgeQueue,
+    /// Milliseconds that the oldest message has waited.
+    pub oldest: Option<u64>,
+}
+
+impl Bridges {
+    /// No bridges yet.
+    #[must_use]
+    pub fn new(host: Arc<dyn Host>, handle: Handle, clock: Clock) -> Self {
+        Self { host, handle, clock, state: Mutex::default() }
+    }
+
+    /// Has the bridges be as `plans` say: new ones are started, others changed, and those that are not named removed with
+    /// what waits for their remotes.
+    ///
+    /// # Errors
+    /// When the system gives no thread for the first one.
+    pub fn replace(&self, plans: Vec<Plan>) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let named = |name: &String| plans.iter().any(|plan| plan.bridge.name == *name);
+        let gone: Vec<String> = state.bridges.keys().filter(|name| !named(name)).cloned().collect();
+        for name in gone {
+            if let Some(one) = state.bridges.remove(&name) {
+                tracing::info!(bridge = name, "removed");
+                // The task is gone only if its thread is.
+                let _ = one.orders.send(Order::Remove);
+            }
+        }
+        for plan in plans {
+            match state.bridges.get_mut(&plan.bridge.name) {
+                Some(one) => {
+                    let same = one.plan.bridge == plan.bridge && one.plan.limits.queue() == plan.limits.queue();
+                    one.plan = plan.clone();
+                    if !same {
+                        let _ = one.orders.send(Order::Run(plan));
+                    }
+                }
+                None => self.start(&mut state, plan)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, state: &mut Running, plan: Plan) -> io::Result<()> {
+        let (orders, order) = watch::channel(Order::Run(plan.clone()));
+        let status = Arc::new(Status::new(plan.rules.rules().len()));
+        let link = Link::new(
+            Arc::clone(&self.host),
+            self.handle.clone(),
+            self.clock.clone(),
+            plan.clone(),
+            Arc::clone(&status),
+            order,
+        );
+        let thread = match &mut state.thread {
+            Some(thread) => thread,
+            empty => empty.insert(Thread::start(self.handle.clone())?),
+        };
+        thread.starts.try_send(link).map_err(|_| io::Error::other("too many bridges at once"))?;
+        state.bridges.insert(plan.bridge.name.clone(), One { plan, orders, status });
+        Ok(())
+    }
+
+    /// All bridges, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Shown> {
+        self.state.lock().bridges.values().map(|one| self.shown(one)).collect()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn one(&self, name: &str) -> Option<Shown> {
+        self.state.lock().bridges.get(name).map(|one| self.shown(one))
+    }
+
+    fn shown(&self, one: &One) -> Shown {
+        let queue = self.handle.bridge_queue(&client_id(&one.plan.bridge.name));
+        Shown {
+            plan: one.plan.clone(),
+            now: one.status.now(),
+            counts: one.status.counts(),
+            oldest: one.status.oldest(&queue, self.clock.tick()),
+            queue,
+        }
+    }
+
+    /// Ends all of them, and leaves their sessions as they are. Returns when the remotes have been told, or had the time.
+    pub fn stop(&self) {
+        let mut state = self.state.lock();
+        for one in std::mem::take(&mut state.bridges).into_values() {
+            let _ = one.orders.send(Order::Stop);
+        }
+        if let Some(Thread { starts, handle }) = state.thread.take() {
+            drop(starts);
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Thread {
+    fn start(handle: Handle) -> io::Result<Self> {
+        let (starts, inbox) = mpsc::channel(STARTS);
+        let (ready, started): (SyncSender<io::Result<()>>, Receiver<_>) = sync_channel(1);
+        let thread = task::thread("bridges", move || live(&handle, inbox, &ready))?;
+        started.recv().map_err(|_| io::Error::other("the thread of bridges ended before it ran"))??;
+        Ok(Self { starts, handle: thread })
+    }
+}
+
+/// The body of the thread: every bridge is a task, and it ends with the last of them.
+fn live(handle: &Handle, mut inbox: mpsc::Receiver<Link>, ready: &SyncSender<io::Result<()>>) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(error))),
+    };
+    handle.enter_thread();
+    let _ = ready.send(Ok(()));
+    runtime.block_on(async {
+        let mut links = Vec::new();
+        while let Some(link) = inbox.recv().await {
+            links.retain(|link: &tokio::task::JoinHandle<()>| !link.is_finished());
+            links.push(task::spawn(link.run()));
+        }
+        for link in links {
+            let _ = link.await;
+        }
+    });
+    // A name that is still being looked up keeps nobody.
+    runtime.shutdown_background();
+}

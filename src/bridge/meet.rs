@@ -1,0 +1,331 @@
+//! Where the two connections of a bridge meet and part: what is settled between the sessions before anything flows, and
+//! the last words.
+
+use super::link::{Link, millis};
+use super::local;
+use super::pump::Pump;
+use super::remote::Reached;
+use super::splice::{Buffers, Local, Remote, Splice};
+use super::wire::Wire;
+use crate::config::Mode;
+use crate::env::task;
+use nightjar_mqtt::{
+    Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode,
+    RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish,
+    frame,
+};
+use nightjar_policy::Way;
+use nightjar_session::packet_id;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most bytes of a remote's messages that are held back while its session is cleaned of what it holds of a session
+/// of ours that is no more.
+const MOST_STASHED: usize = 64 << 20;
+/// How long a remote may be silent meanwhile.
+const PURGE: Duration = Duration::from_secs(10);
+/// Half of the packet identifiers: as far from those of what is under way as can be.
+const FAR: u64 = 32_767;
+
+impl Link {
+    /// Sees to it that the session here is there, with its subscriptions.
+    pub(super) async fn prepare(&mut self, clean: bool) {
+        let takes = self.plan.bridge.mode != Mode::Draining;
+        let prepared = self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, clean)).await;
+        self.fresh |= prepared.created;
+        self.replay.extend(prepared.added);
+    }
+
+    /// Joins the remote that was reached with this broker.
+    pub(super) async fn splice(&mut self, mut reached: Reached) -> Result<Pump, String> {
+        let present = reached.connack.session_present;
+        if self.fresh && present && self.sends_exactly_once() {
+            purge(&mut reached.wire, reached.speech.version).await?;
+        }
+        self.fresh = false;
+        let inbound = if present { Vec::new() } else { self.handle.bridge_inbound(&self.client_id) };
+        if !present {
+            // A remote that knows nothing of us knows nothing of what is retained here either.
+            self.asked.clear();
+            self.replay.extend(self.plan.rules.rules().iter().map(|rule| rule.local_filter().to_owned()));
+        }
+        let remote = self.remote_takes(&reached);
+        let condemned = self.poison.convicted(self.spoken);
+        let window = reached.connack.properties.receive_maximum.unwrap_or(u16::MAX).min(self.plan.bridge.max_inflight);
+        let alone = condemned.is_none() && self.poison.window(window) < window;
+        let window = if alone { 1 } else { window };
+        let replay: Vec<String> = self.replay.iter().cloned().collect();
+        let (local, connack) =
+            local::connect(&*self.host, &self.plan, &self.listener, &self.client_id, window, &replay)
+                .await
+                .map_err(|error| error.to_string())?;
+        self.replay.clear();
+        self.tell(true).await;
+        let takes = Local {
+            max_packet: self.plan.limits.largest_packet(),
+            retain: connack.properties.retain_available.unwrap_or(true),
+        };
+        let version = remote.version;
+        let mut splice = Splice::new(self.plan.rules.clone(), self.status.counts(), remote, takes);
+        if self.plan.bridge.dead_letter.is_some() {
+            splice.keep_copies();
+        }
+        if let Some(packet_id) = condemned {
+            splice.condemn(packet_id);
+        }
+        let mut out = Buffers::default();
+        splice.release(&inbound, &mut out);
+        self.tell_remote(true, version, &mut out.remote);
+        let asked = self.ask(version, &mut out.remote);
+        let keep_alive = reached.connack.properties.server_keep_alive.unwrap_or(self.plan.bridge.keep_alive);
+        let now = self.clock.tick();
+        let pump = Pump {
+            plan: self.plan.clone(),
+            handle: self.handle.clone(),
+            clock: self.clock.clone(),
+            status: Arc::clone(&self.status),
+            client_id: self.client_id.clone(),
+            local,
+            remote: reached.wire,
+            splice,
+            out,
+            keep_alive: u64::from(keep_alive) * 1_000,
+            asked,
+            alone,
+            condemned: condemned.is_some(),
+            sent_at: now,
+            received_at: now,
+            moved_at: now,
+            pinged: false,
+            quiet: Pump::seldom(),
+        };
+        if pump.asked.is_empty() {
+            pump.connected();
+        }
+        Ok(pump)
+    }
+
+    fn sends_exactly_once(&self) -> bool {
+        self.plan.rules.rules().iter().any(|rule| rule.goes(Way::Out) && rule.qos() == QoS::ExactlyOnce)
+    }
+
+    /// What the remote takes, as it says and as the settings say.
+    fn remote_takes(&self, reached: &Reached) -> Remote {
+        let (bridge, says) = (&self.plan.bridge, &reached.connack.properties);
+        let setting = usize::try_from(bridge.max_packet_size).unwrap_or(MAX_PACKET_SIZE);
+        let said = says.maximum_packet_size.and_then(|size| usize::try_from(size).ok());
+        let max_qos = QoS::from_bits(bridge.max_qos).unwrap_or(QoS::ExactlyOnce);
+        let max_qos = max_qos.min(says.maximum_qos.unwrap_or(QoS::ExactlyOnce));
+        let lowered = self.plan.rules.rules().iter().filter(|rule| rule.goes(Way::Out) && rule.qos() > max_qos);
+        for rule in lowered {
+            let (bridge, rule) = (&bridge.name, rule.to_string());
+            tracing::warn!(bridge, rule, qos = max_qos as u8, "the remote takes no higher QoS: this rule is lowered");
+        }
+        let speech = reached.speech;
+        let may_echo = speech.version != Version::V5 && !speech.flag;
+        Remote {
+            version: speech.version,
+            max_packet: setting.min(said.unwrap_or(MAX_PACKET_SIZE)),
+            max_qos,
+            retain: bridge.outgoing_retain && bridge.retain_available && says.retain_available.unwrap_or(true),
+            max_topic_length: bridge.max_topic_length,
+            max_topic_levels: bridge.max_topic_levels,
+            echoes: bridge.loop_window.filter(|_| may_echo).map(millis),
+        }
+    }
+
+    /// Asks the remote for what the rules bring in, and takes back what they do not any more. What was asked, by packet
+    /// identifiers that are far from those of messages.
+    fn ask(&mut self, version: Version, out: &mut Vec<u8>) -> Vec<(u16, Vec<String>)> {
+        let head = self.handle.bridge_queue(&self.client_id).head;
+        let mut identifiers = (head + FAR..).map(packet_id);
+        let mut identifier = || identifiers.next().unwrap_or(u16::MAX);
+        let wanted = self.filters_in();
+        let drains = self.plan.bridge.mode == Mode::Draining;
+        let mut gone: Vec<String> = self.asked.iter().cloned().collect();
+        gone.retain(|filter| drains || !wanted.iter().any(|(wanted, _)| wanted == filter));
+        if drains {
+            gone.extend(wanted.iter().map(|(filter, _)| filter.clone()));
+            gone.sort();
+            gone.dedup();
+        }
+        for filters in gone.chunks(self.plan.bridge.max_filters) {
+            let unsubscribe =
+                Unsubscribe { packet_id: identifier(), user_properties: Vec::new(), filters: filters.to_vec() };
+            encode(&Packet::Unsubscribe(unsubscribe), version, out);
+        }
+        self.asked.clear();
+        self.has_left = drains;
+        if drains {
+            return Vec::new();
+        }
+        let mut asked = Vec::new();
+        for filters in wanted.chunks(self.plan.bridge.max_filters) {
+            let packet_id = identifier();
+            let subscribe = Subscribe { packet_id, properties: Default::default(), filters: filters.to_vec() };
+            encode(&Packet::Subscribe(subscribe), version, out);
+            asked.push((packet_id, filters.iter().map(|(filter, _)| filter.clone()).collect()));
+        }
+        self.asked.extend(wanted.into_iter().map(|(filter, _)| filter));
+        asked
+    }
+
+    /// What the rules bring in from the remote.
+    fn filters_in(&self) -> Vec<(String, SubscriptionOptions)> {
+        let most = QoS::from_bits(self.plan.bridge.max_qos).unwrap_or(QoS::ExactlyOnce);
+        let mut filters: Vec<(String, SubscriptionOptions)> = Vec::new();
+        for rule in self.plan.rules.rules().iter().filter(|rule| rule.goes(Way::In)) {
+            let qos = rule.qos().min(most);
+            match filters.iter_mut().find(|(filter, _)| filter == rule.remote_filter()) {
+                Some((_, options)) => options.qos = options.qos.max(qos),
+                None => {
+                    let options = SubscriptionOptions {
+                        qos,
+                        no_local: true,
+                        retain_as_published: true,
+                        // What is retained there is news once, not at each connection.
+                        retain_handling: RetainHandling::IfNew,
+                        identifier: None,
+                    };
+                    filters.push((rule.remote_filter().to_owned(), options));
+                }
+            }
+        }
+        filters
+    }
+
+    /// Whether nothing is left to be asked of the remote by a bridge that drains.
+    pub(super) fn has_parted(&self) -> bool {
+        self.has_left || !self.plan.rules.rules().iter().any(|rule| rule.goes(Way::In))
+    }
+
+    /// The client identifier at the remote.
+    pub(super) fn remote_id(&self) -> String {
+        let bridge = &self.plan.bridge;
+        let own = || {
+            let node = self.handle.node_id();
+            format!("{}.{}", bridge.name, &node[..node.len().min(8)])
+        };
+        bridge.client_id.clone().unwrap_or_else(own)
+    }
+
+    fn state_topic(&self) -> String {
+        let bridge = &self.plan.bridge;
+        let own = || format!("$SYS/broker/connection/{}/state", bridge.name);
+        bridge.notification_topic.clone().unwrap_or_else(own)
+    }
+
+    /// The state topic at the remote, if the remote is told.
+    pub(super) fn remote_state_topic(&self) -> Option<String> {
+        let bridge = &self.plan.bridge;
+        let own = || format!("$SYS/broker/connection/{}/state", self.remote_id());
+        let told = bridge.notifications && !bridge.notifications_local_only;
+        told.then(|| bridge.notification_topic.clone().unwrap_or_else(own))
+    }
+
+    /// Tells here whether the remote is there.
+    pub(super) async fn tell(&self, up: bool) {
+        if self.plan.bridge.notifications {
+            self.publish_state(if up { b"1" } else { b"0" }).await;
+        }
+    }
+
+    /// Takes back what was told here.
+    pub(super) async fn forget_state(&self) {
+        self.publish_state(b"").await;
+    }
+
+    async fn publish_state(&self, state: &[u8]) {
+        let mut message = Message::new(&self.state_topic(), &[], state);
+        message.qos = QoS::AtLeastOnce;
+        message.retain = true;
+        self.handle.publish(message).await;
+    }
+
+    /// Tells the remote whether the bridge is there. At QoS 0, since packet identifiers belong to the messages of this
+    /// broker; if it is lost, so is the connection, and the will tells the rest.
+    fn tell_remote(&self, up: bool, version: Version, out: &mut Vec<u8>) {
+        let Some(topic) = self.remote_state_topic() else { return };
+        let state: &[u8] = if up { b"1" } else { b"0" };
+        let parts = PublishParts { topic: topic.as_bytes(), properties: &[], payload: state, expiry: None };
+        let retain = self.plan.bridge.retain_available;
+        let delivery =
+            Delivery { qos: QoS::AtMostOnce, retain, dup: false, packet_id: 0, identifiers: &[], alias: None };
+        encode_publish(version, &parts, &delivery, out);
+    }
+
+    /// The last words to both sides. `leaves`: the bridge will not come back, and the remote need not keep anything.
+    pub(super) async fn farewell(&mut self, pump: &mut Pump, leaves: bool) {
+        let version = pump.splice.version();
+        self.tell_remote(false, version, &mut pump.remote.output);
+        if leaves && version != Version::V5 && !self.asked.is_empty() {
+            let filters = self.asked.drain().collect();
+            let unsubscribe = Unsubscribe { packet_id: u16::MAX, user_properties: Vec::new(), filters };
+            encode(&Packet::Unsubscribe(unsubscribe), version, &mut pump.remote.output);
+        }
+        let mut disconnect = Disconnect::new(ReasonCode::Success);
+        if leaves && version == Version::V5 {
+            disconnect.properties.session_expiry = Some(0);
+        }
+        // It goes as far as it goes: the session is there again at the next connection in any case.
+        let _ = pump.remote.send(&Packet::Disconnect(disconnect), version).await;
+        let _ = pump.local.send(&Packet::Disconnect(Disconnect::new(ReasonCode::Success)), Version::V5).await;
+        pump.remote.socket.finish();
+    }
+
+    /// Ends with all that there is here.
+    pub(super) async fn remove(&mut self) {
+        self.handle.end_session(&self.client_id).await;
+        self.forget_state().await;
+    }
+}
+
+/// Has the remote release all that it holds of an earlier session of ours, whose packet identifiers mean other messages
+/// now: a new message would be taken for one that it has.
+async fn purge(remote: &mut Wire, version: Version) -> Result<(), String> {
+    for packet_id in 1..=u16::MAX {
+        encode_ack(PacketType::PubRel, version, packet_id, ReasonCode::Success, &mut remote.output);
+    }
+    let mut left = HashSet::<u16>::from_iter(1..=u16::MAX);
+    let mut stash = Vec::new();
+    while !left.is_empty() {
+        let mut taken = 0;
+        while let Some(found) =
+            frame::peek(&remote.input[taken..], MOST_STASHED, version).map_err(|error| error.to_string())?
+        {
+            if found.kind == PacketType::PubComp {
+                if let Ok(Packet::PubComp(ack)) = decode(&found, version) {
+                    left.remove(&ack.packet_id);
+                }
+            } else {
+                stash.extend_from_slice(&remote.input[taken..taken + found.size]);
+            }
+            taken += found.size;
+        }
+        remote.take(taken);
+        if stash.len() + remote.input.len() > MOST_STASHED {
+            return Err("the remote sends too much before it has released what it holds".to_owned());
+        }
+        if left.is_empty() {
+            break;
+        }
+        remote.flush().map_err(|error| error.to_string())?;
+        let socket = &remote.socket;
+        let ready = async {
+            if remote.wants_write() {
+                tokio::select! { ready = socket.readable() => ready, ready = socket.writable() => ready }
+            } else {
+                socket.readable().await
+            }
+        };
+        match task::timeout(PURGE, ready).await {
+            Ok(ready) => ready.map_err(|error| error.to_string())?,
+            Err(_) => return Err("the remote does not release what it holds of an earlier session".to_owned()),
+        }
+        remote.read().map_err(|error| error.to_string())?;
+    }
+    stash.extend_from_slice(&remote.input);
+    remote.input = stash;
+    Ok(())
+}

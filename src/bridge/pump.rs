@@ -1,0 +1,277 @@
+//! The time while both connections are there: bytes go through the splice, keep alives are kept, events are seen to.
+
+use super::Plan;
+use super::link::Order;
+use super::splice::{Broken, Buffers, Event, Splice, Why};
+use super::status::{State, Status};
+use super::wire::{Wire, WireError};
+use crate::broker::Handle;
+use crate::config::Mode;
+use crate::env::clock::Clock;
+use crate::env::task;
+use crate::telemetry::{Repeats, escape};
+use nightjar_base::Tick;
+use nightjar_mqtt::{Message, PacketType, QoS, SubAck};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Bytes that may wait for one side before the other is not read any more.
+const HIGH: usize = 256 * 1024;
+/// How often is looked whether a draining or lazy bridge is done.
+const LOOK: u64 = 500;
+/// Lines about messages that were not carried: one in this time, with a count.
+const SELDOM: Duration = Duration::from_secs(10);
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The connection was lost, or broken off.
+    Lost(String),
+    /// The remote closed it; whether it said why.
+    Closed { why: String, spoken: bool },
+    /// There is another order.
+    Order,
+    /// The first address is there again.
+    Home,
+    /// Nothing moved for long enough.
+    Idle,
+    /// Everything is out.
+    Drained,
+    /// The message that was sent alone has arrived: the others need not wait for each other.
+    Cleared,
+}
+
+/// What the pump works with.
+pub(super) struct Pump {
+    pub(super) plan: Plan,
+    pub(super) handle: Handle,
+    pub(super) clock: Clock,
+    pub(super) status: Arc<Status>,
+    pub(super) client_id: String,
+    pub(super) local: Wire,
+    pub(super) remote: Wire,
+    pub(super) splice: Splice,
+    pub(super) out: Buffers,
+    /// Milliseconds; 0 for none.
+    pub(super) keep_alive: u64,
+    /// The filters that were asked of the remote, by the packet identifiers that asked.
+    pub(super) asked: Vec<(u16, Vec<String>)>,
+    /// Whether one message at a time is sent, since one is suspected.
+    pub(super) alone: bool,
+    /// Whether there is one that is not to be sent any more.
+    pub(super) condemned: bool,
+    pub(super) sent_at: Tick,
+    pub(super) received_at: Tick,
+    pub(super) moved_at: Tick,
+    pub(super) pinged: bool,
+    pub(super) quiet: Repeats,
+}
+
+/// What woke the pump.
+enum Woken {
+    Order,
+    Home,
+    Timer,
+    Local(io::Result<()>),
+    Remote(io::Result<()>),
+    Written(io::Result<()>),
+}
+
+impl Pump {
+    pub(super) fn seldom() -> Repeats {
+        Repeats::new(SELDOM)
+    }
+
+    /// Works until there is an end of it. `home` ends when the first address can be reached again.
+    pub(super) async fn run(
+        &mut self,
+        orders: &mut watch::Receiver<Order>,
+        home: impl Future<Output = ()>,
+    ) -> Ending {
+        tokio::pin!(home);
+        loop {
+            if let Err(ending) = self.flush() {
+                return ending;
+            }
+            let woken = {
+                let (local, remote) = (&self.local, &self.remote);
+                tokio::select! {
+                    _ = orders.changed() => Woken::Order,
+                    () = &mut home => Woken::Home,
+                    () = task::sleep_until(self.clock.tick(), self.next_look()) => Woken::Timer,
+                    ready = remote.socket.readable(), if local.waiting() < HIGH => Woken::Remote(ready),
+                    ready = local.socket.readable(), if remote.waiting() < HIGH => Woken::Local(ready),
+                    ready = remote.socket.writable(), if remote.wants_write() => Woken::Written(ready),
+                    ready = local.socket.writable(), if local.wants_write() => Woken::Written(ready),
+                }
+            };
+            let result = match woken {
+                Woken::Order => return Ending::Order,
+                Woken::Home => return Ending::Home,
+                Woken::Timer => self.look(),
+                Woken::Remote(Ok(())) => self.read_remote(),
+                Woken::Local(Ok(())) => self.read_local(),
+                Woken::Written(Ok(())) => Ok(()),
+                Woken::Remote(Err(error)) | Woken::Local(Err(error)) | Woken::Written(Err(error)) => {
+                    Err(Ending::Lost(error.to_string()))
+                }
+            };
+            if let Err(ending) = result {
+                // What has been understood so far is still true: acknowledgements of the remote are passed on.
+                let _ = self.flush();
+                return ending;
+            }
+            if !self.splice.events.is_empty() {
+                self.see_to_events().await;
+            }
+        }
+    }
+
+    fn read_remote(&mut self) -> Result<(), Ending> {
+        match self.remote.read() {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(WireError::Closed) => {
+                return Err(Ending::Closed { why: "the remote closed the connection".to_owned(), spoken: false });
+            }
+            Err(error) => return Err(Ending::Lost(error.to_string())),
+        }
+        let now = self.clock.tick();
+        self.received_at = now;
+        self.splice.now = now;
+        let before = self.out.local.len() + self.out.remote.len();
+        let result = self.splice.from_remote(&self.remote.input, &mut self.out);
+        if self.out.local.len() + self.out.remote.len() > before {
+            self.moved_at = now;
+        }
+        self.remote.take(result.map_err(ending)?);
+        if self.alone && self.splice.has_acknowledged() { Err(Ending::Cleared) } else { Ok(()) }
+    }
+
+    fn read_local(&mut self) -> Result<(), Ending> {
+        match self.local.read() {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => return Err(Ending::Lost(format!("within this broker: {error}"))),
+        }
+        self.splice.now = self.clock.tick();
+        self.moved_at = self.splice.now;
+        let taken = self.splice.from_local(&self.local.input, &mut self.out).map_err(ending)?;
+        self.local.take(taken);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Ending> {
+        if !self.out.remote.is_empty() {
+            self.sent_at = self.clock.tick();
+            self.remote.output.append(&mut self.out.remote);
+        }
+        self.local.output.append(&mut self.out.local);
+        self.local.flush().map_err(|error| Ending::Lost(format!("within this broker: {error}")))?;
+        self.remote.flush().map_err(|error| Ending::Lost(error.to_string()))
+    }
+
+    fn next_look(&self) -> Tick {
+        let now = self.clock.tick();
+        let look = now.plus_millis(LOOK);
+        if self.keep_alive == 0 {
+            return look;
+        }
+        let last = if self.pinged { self.received_at.plus_millis(self.keep_alive / 2) } else { self.sent_at };
+        look.min(last.plus_millis(self.keep_alive)).max(now)
+    }
+
+    /// What is due by time.
+    fn look(&mut self) -> Result<(), Ending> {
+        let now = self.clock.tick();
+        let queue = self.handle.bridge_queue(&self.client_id);
+        self.status.look(&queue, now);
+        self.status.update(|status| status.under_way = self.splice.under_way());
+        if self.keep_alive > 0 {
+            // Silence for one and a half keep alives: what we sent meanwhile says nothing about the remote.
+            if self.pinged && now.since(self.received_at) >= self.keep_alive + self.keep_alive / 2 {
+                return Err(Ending::Lost("the remote does not answer any more".to_owned()));
+            }
+            let silent = now.since(self.received_at) >= self.keep_alive;
+            if !self.pinged && (now.since(self.sent_at) >= self.keep_alive || silent) {
+                self.out.remote.extend_from_slice(&[(PacketType::PingReq as u8) << 4, 0]);
+                self.pinged = true;
+            }
+        }
+        let empty = queue.messages == 0 && self.splice.under_way() == 0;
+        if self.plan.bridge.mode == Mode::Draining && empty {
+            return Err(Ending::Drained);
+        }
+        let idle = u64::try_from(self.plan.bridge.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+        if self.plan.bridge.start == crate::config::Start::Lazy && empty && now.since(self.moved_at) >= idle {
+            return Err(Ending::Idle);
+        }
+        Ok(())
+    }
+
+    async fn see_to_events(&mut self) {
+        for event in std::mem::take(&mut self.splice.events) {
+            match event {
+                Event::Pong => self.pinged = false,
+                Event::Subscribed(answer) => self.subscribed(&answer),
+                Event::NotTaken { topic, why } => {
+                    if let Some(held_back) = self.quiet.admit(self.clock.tick()) {
+                        let bridge = &self.plan.bridge.name;
+                        tracing::warn!(bridge, topic = %escape(&topic), why, held_back, "not taken from the remote");
+                    }
+                }
+                Event::SetAside { packet_id, qos, topic, why, message } => {
+                    self.set_aside(&topic, why, message).await;
+                    Splice::settle(packet_id, qos, &mut self.out);
+                }
+            }
+        }
+    }
+
+    /// Tells that the remote will never take a message, and keeps it as the settings say.
+    async fn set_aside(&mut self, topic: &str, why: Why, message: Option<Message>) {
+        if let Some(held_back) = self.quiet.admit(self.clock.tick()) {
+            let (bridge, why) = (&self.plan.bridge.name, why.in_words());
+            tracing::warn!(bridge, topic = %escape(topic), why, held_back, "a message is set aside");
+        }
+        let (Some(prefix), Some(message)) = (&self.plan.bridge.dead_letter, message) else { return };
+        let kept = format!("{prefix}{}", message.topic());
+        if kept.len() > 65_535 {
+            return;
+        }
+        let mut letter = Message::new(&kept, message.properties(), message.payload());
+        letter.qos = message.qos.max(QoS::AtLeastOnce);
+        self.handle.publish(letter).await;
+    }
+
+    /// What the remote said to our filters.
+    fn subscribed(&mut self, answer: &SubAck) {
+        let Some(place) = self.asked.iter().position(|(packet_id, _)| *packet_id == answer.packet_id) else { return };
+        let (_, filters) = self.asked.remove(place);
+        let refused = filters.iter().zip(&answer.codes).filter(|(_, code)| code.is_error());
+        for (filter, code) in refused {
+            let bridge = &self.plan.bridge.name;
+            tracing::error!(bridge, filter = %escape(filter), reason = ?code, "the remote refuses a filter");
+            self.status.update(|status| status.refused_filters.push(filter.clone()));
+        }
+        if self.asked.is_empty() {
+            self.connected();
+        }
+    }
+
+    /// Everything is asked and answered.
+    pub(super) fn connected(&self) {
+        let state = if self.plan.bridge.mode == Mode::Draining { State::Draining } else { State::Connected };
+        self.status.enter(state, self.clock.now());
+    }
+}
+
+fn ending(broken: Broken) -> Ending {
+    let why = broken.to_string();
+    match broken {
+        Broken::RemoteClosed(_) => Ending::Closed { why, spoken: true },
+        _ => Ending::Lost(why),
+    }
+}
