@@ -8,9 +8,7 @@ use crate::config::ListenAddress;
 use crate::env::net;
 use crate::env::task;
 use crate::transport::{Options, Socket};
-use nightjar_mqtt::{
-    ConnAck, Connect, Packet, RetainHandling, Subscribe, SubscriptionOptions, Version, encode,
-};
+use nightjar_mqtt::{ConnAck, Connect, Packet, RetainHandling, Subscribe, SubscriptionOptions, Version, encode};
 use nightjar_policy::Way;
 use std::sync::Arc;
 use std::time::Duration;

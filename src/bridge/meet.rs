@@ -10,9 +10,8 @@ use super::wire::Wire;
 use crate::config::Mode;
 use crate::env::task;
 use nightjar_mqtt::{
-    Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode,
-    RetainHandling, Subscribe, SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish,
-    frame,
+    Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode, RetainHandling,
+    Subscribe, SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish, frame,
 };
 use nightjar_policy::Way;
 use nightjar_session::packet_id;

@@ -85,11 +85,7 @@ impl Pump {
     }
 
     /// Works until there is an end of it. `home` ends when the first address can be reached again.
-    pub(super) async fn run(
-        &mut self,
-        orders: &mut watch::Receiver<Order>,
-        home: impl Future<Output = ()>,
-    ) -> Ending {
+    pub(super) async fn run(&mut self, orders: &mut watch::Receiver<Order>, home: impl Future<Output = ()>) -> Ending {
         tokio::pin!(home);
         loop {
             if let Err(ending) = self.flush() {

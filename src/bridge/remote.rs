@@ -231,4 +231,3 @@ fn password(bridge: &Bridge) -> Result<Option<Vec<u8>>, Unreached> {
         (None, None) => Ok(None),
     }
 }
-

@@ -90,11 +90,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn new(rules: usize) -> Self {
-        Self {
-            now: Mutex::default(),
-            counts: Mutex::new(Arc::new(Counts::new(rules))),
-            ages: Mutex::default(),
-        }
+        Self { now: Mutex::default(), counts: Mutex::new(Arc::new(Counts::new(rules))), ages: Mutex::default() }
     }
 
     /// What it is doing.
@@ -153,11 +149,11 @@ impl Ages {
         }
         if self.0.back().is_none_or(|(next, _)| *next != queue.next) {
             if self.0.len() == LOOKS {
-                // Every other look will do.
-                let mut keep = false;
+                // Every other look will do, but for the first two: between them came what is the oldest now.
+                let mut place = 0;
                 self.0.retain(|_| {
-                    keep = !keep;
-                    keep
+                    place += 1;
+                    place <= 2 || place % 2 == 1
                 });
             }
             self.0.push_back((queue.next, now));

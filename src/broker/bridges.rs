@@ -152,9 +152,9 @@ impl Handle {
         let broker = &*self.broker;
         let shard = broker.store.shard_of(client_id);
         let Some(id) = broker.store.lock(shard).session_of(client_id) else { return BridgeQueue::default() };
-        let overflowed = broker.session(shard, id).and_then(|subscriber| {
-            Some(subscriber.keeping()?.overflowed.load(Ordering::Relaxed))
-        });
+        let overflowed = broker
+            .session(shard, id)
+            .and_then(|subscriber| Some(subscriber.keeping()?.overflowed.load(Ordering::Relaxed)));
         let store = broker.store.lock(shard);
         let Some(session) = store.session(id) else { return BridgeQueue::default() };
         BridgeQueue {

@@ -8,8 +8,8 @@ use nightjar_mqtt::SubscriptionOptions;
 use nightjar_policy::Rights;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Subscriptions by their filters, as sent.
 pub(crate) type Filters = HashMap<Arc<str>, SubscriptionOptions, foldhash::fast::RandomState>;

@@ -66,10 +66,8 @@ pub enum QueueOverflow {
     DropNewest,
 }
 
-const MODE: Word<Mode> =
-    Word(&[("running", Mode::Running), ("paused", Mode::Paused), ("draining", Mode::Draining)]);
-const START: Word<Start> =
-    Word(&[("automatic", Start::Automatic), ("lazy", Start::Lazy), ("once", Start::Once)]);
+const MODE: Word<Mode> = Word(&[("running", Mode::Running), ("paused", Mode::Paused), ("draining", Mode::Draining)]);
+const START: Word<Start> = Word(&[("automatic", Start::Automatic), ("lazy", Start::Lazy), ("once", Start::Once)]);
 const VERSION: Word<Version> =
     Word(&[("auto", Version::Auto), ("3.1", Version::V31), ("3.1.1", Version::V311), ("5", Version::V5)]);
 const OVERFLOW: Word<QueueOverflow> =

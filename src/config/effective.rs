@@ -52,11 +52,7 @@ fn tables(config: &Config) -> Vec<Table> {
 }
 
 fn of_bridge(bridge: &Bridge) -> Table {
-    Table {
-        name: format!("bridges.{}", bridge.name),
-        about: bridge::ABOUT.to_owned(),
-        settings: bridge.describe(),
-    }
+    Table { name: format!("bridges.{}", bridge.name), about: bridge::ABOUT.to_owned(), settings: bridge.describe() }
 }
 
 /// The values that a preset sets, by their keys.
@@ -80,7 +76,8 @@ impl Loaded {
         for table in tables(&self.config) {
             let _ = writeln!(text, "{}[{}]", if text.is_empty() { "" } else { "\n" }, table.name);
             for setting in table.settings {
-                let default = || presets.get(&setting.key).map_or_else(|| "default".into(), |of| format!("preset {of}"));
+                let default =
+                    || presets.get(&setting.key).map_or_else(|| "default".into(), |of| format!("preset {of}"));
                 let origin = self.origins.get(&setting.key).map_or_else(default, ToString::to_string);
                 let _ = writeln!(text, "{} = {} # {origin}", last(&setting.key), setting.value);
             }

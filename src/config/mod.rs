@@ -114,7 +114,8 @@ impl Config {
     }
 
     fn read(reader: &mut Reader) -> Self {
-        let mut listeners: Vec<Listener> = reader.names("listeners").iter().map(|name| Listener::read(name, reader)).collect();
+        let mut listeners: Vec<Listener> =
+            reader.names("listeners").iter().map(|name| Listener::read(name, reader)).collect();
         if listeners.is_empty() {
             listeners.push(Listener::default());
         }

@@ -140,10 +140,7 @@ fn problem_with(key: &str, found: &Found, known: &[String]) -> Option<String> {
     let rest = &key[named.kind.len() + 1..];
     if let Some((name, field)) = rest.rsplit_once('.') {
         if !is_name(name) {
-            return Some(format!(
-                "expected {}'s name of lower-case letters, digits, \"-\" and \"_\"",
-                named.one
-            ));
+            return Some(format!("expected {}'s name of lower-case letters, digits, \"-\" and \"_\"", named.one));
         }
         if named.keys.contains(&field) {
             return None;

@@ -108,7 +108,7 @@ mod tests {
         let all = packets.concat();
         let mut expected = Vec::new();
         for packet in &packets {
-            header(packet.len(), &mut expected);
+            header(packet.len(), false, &mut expected);
             expected.extend_from_slice(packet);
         }
         for step in [1, 2, 3, 7, 1000, all.len()] {

@@ -129,8 +129,5 @@ const SLACK: usize = 128 * 1024;
 
 /// Whether this broker may take later what it refused so.
 fn may_take_later(reason: ReasonCode) -> bool {
-    matches!(
-        reason,
-        ReasonCode::UnspecifiedError | ReasonCode::ImplementationSpecificError | ReasonCode::QuotaExceeded
-    )
+    matches!(reason, ReasonCode::UnspecifiedError | ReasonCode::ImplementationSpecificError | ReasonCode::QuotaExceeded)
 }
