@@ -20,6 +20,8 @@ use tokio::sync::watch;
 
 /// How often a lazy bridge looks whether enough waits.
 const LOOK: Duration = Duration::from_millis(500);
+/// Closings without an answer to CONNECT before another way to speak is tried.
+const SILENT: u32 = 3;
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -47,13 +49,15 @@ pub(super) struct Link {
     pub(super) client_id: String,
     /// The session here was made, and may be another than the one that the remote remembers.
     pub(super) fresh: bool,
-    /// Filters whose retained messages are to go out.
-    pub(super) replay: HashSet<String>,
     /// Filters that this process has asked of the remote.
     pub(super) asked: HashSet<String>,
     pub(super) address: usize,
     pub(super) speech: usize,
     pub(super) failures: u32,
+    /// Closings in a row without an answer to CONNECT.
+    pub(super) silent: u32,
+    /// The way to speak was guessed from them.
+    pub(super) guessed: bool,
     /// The remote was asked for nothing any more.
     pub(super) has_left: bool,
     /// The remote was there.
@@ -83,11 +87,12 @@ impl Link {
             listener,
             client_id,
             fresh: false,
-            replay: HashSet::new(),
             asked: HashSet::new(),
             address: 0,
             speech: 0,
             failures: 0,
+            silent: 0,
+            guessed: false,
             has_left: false,
             was_there: false,
             poison: Poison::default(),
@@ -213,9 +218,7 @@ impl Link {
                 false
             }
             Err(error) => {
-                if matches!(error, Unreached::Version(_) | Unreached::Silent(_)) {
-                    self.speech = (self.speech + 1) % ways.len();
-                }
+                self.speak_otherwise(&error, ways.len());
                 self.lost(&format!("{address}: {error}"));
                 self.next_address();
                 self.wait().await
@@ -224,13 +227,36 @@ impl Link {
         }
     }
 
+    /// Another way to speak is tried when the remote does not know this one, or closes at it again and again: some have no
+    /// other word for it. One closing alone says nothing: the remote, or what is before it, may be starting.
+    fn speak_otherwise(&mut self, error: &Unreached, ways: usize) {
+        match error {
+            Unreached::Version(_) => self.speech = (self.speech + 1) % ways,
+            Unreached::Silent(_) => {
+                self.silent += 1;
+                if self.silent >= SILENT {
+                    self.silent = 0;
+                    self.speech = (self.speech + 1) % ways;
+                    self.guessed = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The remote is there. True if there is another order.
     async fn connected(&mut self, reached: Reached, address: &str) -> bool {
         let since = self.clock.tick();
         self.was_there = true;
+        self.silent = 0;
+        // What was only guessed from its silence is not held against it for ever.
+        let guessed = std::mem::take(&mut self.guessed);
         self.status.counts().connects.add(1);
         let speech = reached.speech;
-        let (bridge, words) = (self.plan.bridge.name.clone(), remote::in_words(&speech));
+        let (bridge, mut words) = (self.plan.bridge.name.clone(), remote::in_words(&speech));
+        if let Some(node) = &reached.nightjar {
+            words = format!("{words}, with the Nightjar {}", escape(node));
+        }
         tracing::info!(bridge, address, speech = words, session_present = reached.connack.session_present, "connected");
         self.status.update(|status| {
             status.speech = Some(words);
@@ -240,6 +266,9 @@ impl Link {
             Ok(mut pump) => self.pump(&mut pump).await,
             Err(why) => Ending::Lost(why),
         };
+        if guessed {
+            self.speech = 0;
+        }
         self.tell(false).await;
         self.status.update(|status| status.under_way = 0);
         if self.plan.bridge.clean_local {
@@ -310,7 +339,8 @@ impl Link {
     fn lost(&mut self, why: &str) {
         let (bridge, counts) = (&self.plan.bridge.name, self.status.counts());
         counts.failures.add(1);
-        if self.failures == 0 {
+        // Once, and again when there is another reason: it is tried for as long as it takes.
+        if self.failures == 0 || self.status.now().last_error.as_deref() != Some(why) {
             tracing::warn!(bridge, why = %escape(why), "the remote is not there");
         } else {
             tracing::debug!(bridge, why = %escape(why), "the remote is not there");

@@ -1,6 +1,6 @@
 //! The bridges of a node: started, changed and stopped as the configuration says, on a thread of their own.
 
-use super::link::{Link, Order, client_id};
+use super::link::{Link, Order, client_id, millis};
 use super::status::{Now, Status};
 use super::{Counts, Host, Plan};
 use crate::broker::{BridgeQueue, Handle};
@@ -72,6 +72,9 @@ impl Bridges {
     /// # Errors
     /// When the system gives no thread for the first one.
     pub fn replace(&self, plans: Vec<Plan>) -> io::Result<()> {
+        let windows = plans.iter().filter_map(|plan| plan.bridge.loop_window).max();
+        let hops = plans.iter().map(|plan| plan.bridge.max_hops).max().unwrap_or_default();
+        self.handle.guard_loops(plans.len(), windows.map_or(0, millis), hops);
         let mut state = self.state.lock();
         let named = |name: &String| plans.iter().any(|plan| plan.bridge.name == *name);
         let gone: Vec<String> = state.bridges.keys().filter(|name| !named(name)).cloned().collect();

@@ -24,6 +24,8 @@ use std::time::Duration;
 const MOST_STASHED: usize = 64 << 20;
 /// How long a remote may be silent meanwhile.
 const PURGE: Duration = Duration::from_secs(10);
+/// Where mosquitto, and we, tell the states of bridges.
+const REMOTE_BRIDGES: &str = "$SYS/broker/connection/+/state";
 /// Half of the packet identifiers: as far from those of what is under way as can be.
 const FAR: u64 = 32_767;
 
@@ -33,7 +35,6 @@ impl Link {
         let takes = self.plan.bridge.mode != Mode::Draining;
         let prepared = self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, clean)).await;
         self.fresh |= prepared.created;
-        self.replay.extend(prepared.added);
     }
 
     /// Joins the remote that was reached with this broker.
@@ -47,19 +48,17 @@ impl Link {
         if !present {
             // A remote that knows nothing of us knows nothing of what is retained here either.
             self.asked.clear();
-            self.replay.extend(self.plan.rules.rules().iter().map(|rule| rule.local_filter().to_owned()));
         }
         let remote = self.remote_takes(&reached);
         let condemned = self.poison.convicted(self.spoken);
         let window = reached.connack.properties.receive_maximum.unwrap_or(u16::MAX).min(self.plan.bridge.max_inflight);
         let alone = condemned.is_none() && self.poison.window(window) < window;
         let window = if alone { 1 } else { window };
-        let replay: Vec<String> = self.replay.iter().cloned().collect();
+        let replay = if present { Vec::new() } else { self.replay() };
         let (local, connack) =
             local::connect(&*self.host, &self.plan, &self.listener, &self.client_id, window, &replay)
                 .await
                 .map_err(|error| error.to_string())?;
-        self.replay.clear();
         self.tell(true).await;
         let takes = Local {
             max_packet: self.plan.limits.largest_packet(),
@@ -103,6 +102,13 @@ impl Link {
             pump.connected();
         }
         Ok(pump)
+    }
+
+    /// Filters whose retained messages the remote has lost: all but those that it has still to get for the first time.
+    fn replay(&self) -> Vec<String> {
+        let first = self.handle.bridge_replays(&self.client_id);
+        let filters = self.plan.rules.rules().iter().map(|rule| rule.local_filter().to_owned());
+        filters.filter(|filter| !first.contains(filter)).collect()
     }
 
     fn sends_exactly_once(&self) -> bool {
@@ -167,7 +173,21 @@ impl Link {
             asked.push((packet_id, filters.iter().map(|(filter, _)| filter.clone()).collect()));
         }
         self.asked.extend(wanted.into_iter().map(|(filter, _)| filter));
+        if self.looks_for_twins() {
+            // Nobody waits for the answer, and a remote that refuses loses nothing by it.
+            let options = SubscriptionOptions { qos: QoS::AtMostOnce, ..SubscriptionOptions::default() };
+            let filters = vec![(REMOTE_BRIDGES.to_owned(), options)];
+            let subscribe = Subscribe { packet_id: identifier(), properties: Default::default(), filters };
+            encode(&Packet::Subscribe(subscribe), version, out);
+        }
         asked
+    }
+
+    /// Whether the remote is asked what bridges it has: where one of them leads here, a message would have two ways.
+    fn looks_for_twins(&self) -> bool {
+        let (bridge, rules) = (&self.plan.bridge, self.plan.rules.rules());
+        let both = [Way::Out, Way::In].iter().all(|way| rules.iter().any(|rule| rule.goes(*way)));
+        both && bridge.loop_window.is_some() && !bridge.notifications_local_only
     }
 
     /// What the rules bring in from the remote.

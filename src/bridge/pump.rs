@@ -87,6 +87,11 @@ impl Pump {
     /// Works until there is an end of it. `home` ends when the first address can be reached again.
     pub(super) async fn run(&mut self, orders: &mut watch::Receiver<Order>, home: impl Future<Output = ()>) -> Ending {
         tokio::pin!(home);
+        // What came right behind CONNACK is there already.
+        if let Err(ending) = self.take_remote().and_then(|()| self.take_local()) {
+            return ending;
+        }
+        self.see_to_events().await;
         loop {
             if let Err(ending) = self.flush() {
                 return ending;
@@ -134,8 +139,13 @@ impl Pump {
             }
             Err(error) => return Err(Ending::Lost(error.to_string())),
         }
+        self.received_at = self.clock.tick();
+        self.take_remote()
+    }
+
+    /// Takes what the remote sent.
+    fn take_remote(&mut self) -> Result<(), Ending> {
         let now = self.clock.tick();
-        self.received_at = now;
         self.splice.now = now;
         let before = self.out.local.len() + self.out.remote.len();
         let result = self.splice.from_remote(&self.remote.input, &mut self.out);
@@ -152,8 +162,13 @@ impl Pump {
             Ok(true) => {}
             Err(error) => return Err(Ending::Lost(format!("within this broker: {error}"))),
         }
+        self.moved_at = self.clock.tick();
+        self.take_local()
+    }
+
+    /// Takes what this broker sent.
+    fn take_local(&mut self) -> Result<(), Ending> {
         self.splice.now = self.clock.tick();
-        self.moved_at = self.splice.now;
         let taken = self.splice.from_local(&self.local.input, &mut self.out).map_err(ending)?;
         self.local.take(taken);
         Ok(())
@@ -211,6 +226,7 @@ impl Pump {
         for event in std::mem::take(&mut self.splice.events) {
             match event {
                 Event::Pong => self.pinged = false,
+                Event::RemoteBridge { client_id, there } => self.handle.note_twin(&self.client_id, &client_id, there),
                 Event::Subscribed(answer) => self.subscribed(&answer),
                 Event::NotTaken { topic, why } => {
                     if let Some(held_back) = self.quiet.admit(self.clock.tick()) {

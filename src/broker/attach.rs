@@ -7,12 +7,13 @@
 
 use super::access::{Access, OtherUser, belongs_to_another};
 use super::authenticate::{Authenticated, Renewal};
-use super::bridges::is_bridge;
+use super::bridges::{BRIDGE_PROPERTY, is_bridge};
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
 use super::leave::interval_as_expiry;
 use super::limits::Limits;
 use super::listener::Door;
+use super::loops::is_link;
 use super::peer::{About, Close, Peer};
 use super::people::{Bounds, Share, Throttle, TooMany};
 use super::publish::RouteCache;
@@ -370,6 +371,12 @@ impl Broker {
         let mut bytes = Vec::new();
         let mut connack = limits.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
         connack.properties.authentication_method = authenticated.method.clone();
+        if connect.properties.user_properties.iter().any(|(name, _)| name == BRIDGE_PROPERTY) {
+            connack
+                .properties
+                .user_properties
+                .push((BRIDGE_PROPERTY.to_owned(), format!("{:016x}", self.store.node())));
+        }
         connack.properties.authentication_data = authenticated.data;
         encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);
         {
@@ -397,6 +404,11 @@ impl Broker {
         claim.connect(&peer);
         *taken.subscriber.filters() = taken.filters;
         taken.subscriber.connected(Arc::clone(&peer));
+        if session.is_some() && !peer.lock().replays.is_empty() {
+            // What is retained from here on comes live: a replay that goes on need not find it too.
+            let ceilings = Replay::ceilings(self);
+            peer.lock().replays.iter_mut().for_each(|replay| replay.asked_at(&ceilings));
+        }
         self.catch_up(&peer, &access);
         let unusable = peer.lock().close;
         // The stop may have come while this connection was not yet among those that are told.
@@ -415,8 +427,18 @@ impl Broker {
         let announced = if version == Version::V5 { limits.receive_maximum.into() } else { 65_535 };
         let alias_maximum = if version == Version::V5 { limits.topic_alias_maximum } else { 0 };
         let throttle = Throttle::new(limits.rate, share.as_ref().map(|share| (limits.user_rate, &share.rates)));
+        let own = peer.about.door.at.settings().bridge;
+        let is_link = own || is_link(connect);
+        if is_link {
+            self.loops.came(&peer.client_id, taken.subscriber.id, own);
+        }
+        if taken.subscriber.set_link(is_link) {
+            self.routes_changed();
+        }
         Connection {
             broker: Arc::clone(self),
+            is_link,
+            is_flagged: connect.bridge,
             subscriber: taken.subscriber,
             durable: taken.durable,
             expiry: peer.about.expiry,

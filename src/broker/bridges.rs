@@ -73,8 +73,6 @@ pub struct BridgeSession {
 pub struct Prepared {
     /// Whether it was made just now.
     pub created: bool,
-    /// Filters that it did not have before.
-    pub added: Vec<String>,
     /// Packet identifiers of QoS 2 messages that came in and were not released.
     pub inbound: Vec<u16>,
     /// The sequence of the oldest message in its queue, or of the next.
@@ -129,7 +127,7 @@ impl Handle {
         let subscriber = broker.add_session(shard, id, &client_id, wanted.identity.owner());
         subscriber.belongs_to(&wanted.identity, broker.access.load().rights(&client_id, &wanted.identity));
         subscriber.keep_as(wanted);
-        let (mut ops, added) = broker.resubscribe(shard, id, &subscriber, &wanted.filters);
+        let mut ops = broker.resubscribe(shard, id, &subscriber, &wanted.filters);
         let now = broker.clock.now();
         ops.push((shard, Op::Detach { session: id, epoch, expiry: None, discard_will: true, sent, now }));
         broker.routes_changed();
@@ -140,10 +138,15 @@ impl Handle {
         let session = store.session(id);
         Prepared {
             created: before != Some(id),
-            added,
             inbound: session.map(|session| session.inbound().to_vec()).unwrap_or_default(),
             head: session.map_or(1, |session| session.head()),
         }
+    }
+
+    /// There are so many bridges of our own, which want a message to be known by its content for `window` milliseconds (0:
+    /// not at all), and to pass at most `hops` bridges.
+    pub fn guard_loops(&self, bridges: usize, window: u64, hops: u8) {
+        self.broker.loops.set(bridges, window, hops);
     }
 
     /// The queue of a bridge's session; nothing if there is none.
@@ -166,6 +169,16 @@ impl Handle {
         }
     }
 
+    /// The filters of a bridge's session whose retained messages have still to be sent.
+    #[must_use]
+    pub fn bridge_replays(&self, client_id: &str) -> Vec<String> {
+        let shard = self.broker.store.shard_of(client_id);
+        let store = self.broker.store.lock(shard);
+        let session = store.session_of(client_id).and_then(|id| store.session(id));
+        let subscriptions = session.into_iter().flat_map(|session| session.subscriptions());
+        subscriptions.filter(|(_, of)| of.replay.is_some()).map(|(filter, _)| filter.to_string()).collect()
+    }
+
     /// The QoS 2 messages that came in for a bridge's session and were not released.
     #[must_use]
     pub fn bridge_inbound(&self, client_id: &str) -> Vec<u16> {
@@ -177,32 +190,33 @@ impl Handle {
 }
 
 impl Broker {
-    /// Brings the subscriptions of a session that nobody is connected to into line with `wanted`: the ops for it, and
-    /// what is new.
+    /// Brings the subscriptions of a session that nobody is connected to into line with `wanted`: the ops for it. What is
+    /// retained under a new filter is sent when a connection comes.
     fn resubscribe(
         &self,
         shard: ShardId,
         session: SessionId,
         subscriber: &Arc<Subscriber>,
         wanted: &[(String, SubscriptionOptions)],
-    ) -> (Vec<(ShardId, Op)>, Vec<String>) {
+    ) -> Vec<(ShardId, Op)> {
         let mut known: HashMap<Arc<str>, SubscriptionOptions> = {
             let store = self.store.lock(shard);
             let subscriptions = store.session(session).into_iter().flat_map(|session| session.subscriptions());
             subscriptions.map(|(filter, of)| (Arc::clone(filter), of.options)).collect()
         };
-        let (mut subscriptions, mut added) = (Vec::new(), Vec::new());
+        let mut subscriptions = Vec::new();
         for (filter, options) in wanted {
             let options = SubscriptionOptions { retain_handling: RetainHandling::Never, ..*options };
             let before = known.remove(filter.as_str());
-            if before.is_none() {
-                added.push(filter.clone());
-            }
             // The route may be missing even where the subscription is there: a session that was forgotten and made anew.
             let filter: Arc<str> = filter.as_str().into();
             self.add_route(subscriber, &filter, options);
-            if before != Some(options) {
-                subscriptions.push(Subscription { filter, options, replay: false });
+            let same = |known: SubscriptionOptions| {
+                let known = SubscriptionOptions { retain_handling: options.retain_handling, ..known };
+                known == options
+            };
+            if !before.is_some_and(same) {
+                subscriptions.push(Subscription { filter, options, replay: before.is_none() });
             }
         }
         let mut ops = Vec::new();
@@ -214,13 +228,14 @@ impl Broker {
         if !removed.is_empty() {
             ops.push((shard, Op::Unsubscribe { session, filters: removed }));
         }
-        (ops, added)
+        ops
     }
 }
 
 impl Subscriber {
     fn keep_as(&self, wanted: &BridgeSession) {
         let keeping = self.keeping_or_default();
+        self.set_link(true);
         keeping.max_age.store(wanted.max_age, Ordering::Relaxed);
         keeping.qos0.store(wanted.queue_qos0.into(), Ordering::Relaxed);
     }

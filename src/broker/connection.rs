@@ -96,6 +96,9 @@ pub(crate) struct Connection {
     pub(crate) credentials_expire: Option<Wall>,
     /// What an enhanced authentication goes on with.
     pub(crate) renewal: Option<Box<Renewal>>,
+    /// It is a bridge, of our own or of another broker; and whether it said so by the flag of bridges.
+    pub(crate) is_link: bool,
+    pub(crate) is_flagged: bool,
     /// The last read brought so many packets that others have their turn first.
     pub(crate) many: bool,
     /// It has had its turn, and others have not since.

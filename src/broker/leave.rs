@@ -27,6 +27,10 @@ impl Connection {
     pub(crate) fn leave(&mut self, end: &End) {
         self.forget_note();
         stats::add(|s| &s.disconnections, 1);
+        if self.is_link {
+            let own = self.peer.about.door.at.settings().bridge;
+            self.broker.loops.left(&self.peer.client_id, self.subscriber.id, own);
+        }
         let (shared, sent) = {
             let mut state = self.peer.lock();
             (state.finish(), state.out.sent())

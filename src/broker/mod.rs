@@ -13,7 +13,7 @@
 //! | `registry`, `subscriber` | who is connected, who can receive |
 //! | `wheel`, `stats`, `sys`, `limits` | time, counters, `$SYS`, bounds |
 //! | `ports`, `handle` | what a cluster implements; the client on the inside |
-//! | `bridges` | the sessions of bridges |
+//! | `bridges`, `loops` | the sessions of bridges; what goes around a circle of brokers |
 //! | `inspect`, `drops` | what the admin door sees and does |
 
 mod access;
@@ -32,6 +32,7 @@ mod leave;
 mod limits;
 mod listen;
 mod listener;
+mod loops;
 mod outbox;
 mod pace;
 mod packets;
@@ -92,6 +93,7 @@ pub struct Broker {
     /// Counts changes of the router: who remembers a route looks whether it still stands.
     epoch: AtomicU64,
     pub(crate) registry: Registry,
+    pub(crate) loops: loops::Loops,
     /// The subscribers of persistent sessions, by shard.
     sessions: Vec<Mutex<HashMap<SessionId, Arc<Subscriber>>>>,
     next_id: AtomicU64,
@@ -131,6 +133,7 @@ impl Broker {
             router: RwLock::new(Router::new()),
             epoch: AtomicU64::new(1),
             registry: Registry::new(),
+            loops: loops::Loops::new(first_epoch),
             sessions,
             next_id: AtomicU64::new(1),
             next_epoch: AtomicU64::new(first_epoch),

@@ -2,6 +2,7 @@
 
 use super::access::{DeniedPublish, MayPublish};
 use super::connection::{Ack, Connection, End};
+use super::loops::Passage;
 use super::publish::{Outcome, Route};
 use super::sending::Pending;
 use super::source::Source;
@@ -92,10 +93,14 @@ impl Connection {
             }
         }
         let before = self.ops.len();
+        let mut passage = Passage::Plain;
         let reason = if route.reserved || !route.may_publish.allows(publish.qos, publish.retain) {
             self.denied()?
         } else {
-            self.accept(publish, &route)?
+            if self.is_link || route.linked || publish.properties.user_properties > 0 {
+                passage = self.pass_guard(publish, &route);
+            }
+            self.accept(publish, &route, &passage)?
         };
         if trace::on() {
             trace::routed(self.now, &self.peer, &route.topic, publish, reason, route.receivers());
@@ -104,7 +109,8 @@ impl Connection {
             // Before v5 an acknowledgement can only say that the message was taken.
             return Err(End::Violation(reason, "a queue or store that must take it is full"));
         }
-        let durable = self.ops.len() > before || self.waits_for.is_some();
+        // What came here before is acknowledged when it is durable, as it was then.
+        let durable = self.ops.len() > before || self.waits_for.is_some() || matches!(passage, Passage::Known);
         match publish.qos {
             QoS::AtMostOnce => Ok(()),
             QoS::AtLeastOnce => {
@@ -173,7 +179,10 @@ impl Connection {
     }
 
     /// Routes a message that is accepted.
-    fn accept(&mut self, publish: &PublishRef<'_>, route: &Arc<Route>) -> Result<ReasonCode, End> {
+    fn accept(&mut self, publish: &PublishRef<'_>, route: &Arc<Route>, passage: &Passage) -> Result<ReasonCode, End> {
+        if matches!(passage, Passage::Known) {
+            return Ok(ReasonCode::Success);
+        }
         let broker = &*self.broker;
         if publish.properties.payload_is_utf8 && std::str::from_utf8(publish.payload).is_err() {
             return match publish.qos {
@@ -189,7 +198,10 @@ impl Connection {
         let before = self.ops.len();
         let mut scratch = std::mem::take(&mut self.scratch);
         let outcome = {
-            let properties = publish.properties.forwarded(&mut scratch);
+            let properties = match passage {
+                Passage::Stamped(properties) => properties,
+                _ => publish.properties.forwarded(&mut scratch),
+            };
             let expiry = publish.properties.message_expiry.map(|seconds| (seconds, now));
             let source =
                 Source::arrived(&route.topic, properties, publish.payload, publish.qos, publish.retain, expiry);

@@ -41,6 +41,8 @@ pub(crate) struct Route {
     queue_qos0: bool,
     /// Whether no queue may take another message.
     queues_bounded: bool,
+    /// Whether a bridge carries what is published here away.
+    pub(crate) linked: bool,
 }
 
 impl Route {
@@ -137,9 +139,15 @@ impl Outcome {
     }
 }
 
-/// Whether clients may not publish on `topic`.
+/// Whether clients may not publish on `topic`. The states of bridges that come here are an exception, as in mosquitto.
 pub(crate) fn is_reserved(topic: &str) -> bool {
-    topic == "$SYS" || topic.starts_with("$SYS/")
+    (topic == "$SYS" || topic.starts_with("$SYS/")) && !is_bridge_state(topic)
+}
+
+/// Whether a bridge tells its state on `topic`.
+pub(crate) fn is_bridge_state(topic: &str) -> bool {
+    let name = topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
+    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 impl Broker {
@@ -149,7 +157,9 @@ impl Broker {
         if !matches!(self.access.load().policy, Policy::Open) {
             keep_permitted(&mut plan, topic);
         }
+        self.loops.keep_one_way(&mut plan, publisher);
         let limits = self.limits.load();
+        let linked = plan.receivers.iter().any(|receiver| receiver.handle.is_link());
         Route {
             topic: topic.into(),
             plan,
@@ -158,6 +168,7 @@ impl Broker {
             overflow: limits.overflow,
             queue_qos0: limits.queue_qos0,
             queues_bounded: limits.bounds_queues(),
+            linked,
         }
     }
 
@@ -333,6 +344,7 @@ impl Broker {
     /// Publishes from inside the broker (wills, the handle): appends all ops, retained first, so that a subscriber that
     /// comes in between misses nothing.
     pub(crate) fn publish_message(&self, message: &Arc<Message>, ops: &mut Vec<(ShardId, Op)>, now: Wall) -> Outcome {
+        let message = &self.stamped(message);
         let source = Source::of_message(message, now);
         if message.retain {
             let mut retained = Vec::with_capacity(1);
@@ -446,6 +458,7 @@ mod tests {
                 overflow: Overflow::DropOldest,
                 queue_qos0: false,
                 queues_bounded: false,
+                linked: false,
             };
             cache.insert(&Arc::new(route));
             let held: usize = cache.routes.keys().map(|topic| topic.len()).sum();

@@ -30,6 +30,8 @@ pub(crate) struct Replay {
     position: Position,
     /// The index of each shard when the replay began: what is newer was delivered live.
     ceilings: Vec<u64>,
+    /// The index of each shard when it was asked for: what is newer was delivered live, or was under way then.
+    asked_at: Vec<u64>,
     durable: bool,
     /// The SUBSCRIBE of an earlier connection that this one goes on with: what was retained after it was queued too.
     asked: Option<Wall>,
@@ -58,7 +60,8 @@ impl Replay {
     /// A replay of `filter` (not a shared one). `durable`: for a persistent session.
     pub(crate) fn new(filter: Arc<str>, options: SubscriptionOptions, durable: bool) -> Self {
         let (after, position, ceilings) = (None, Position(0), Vec::new());
-        Self { filter, options, after, shard: 0, position, ceilings, durable, asked: None }
+        let asked_at = Vec::new();
+        Self { filter, options, after, shard: 0, position, ceilings, asked_at, durable, asked: None }
     }
 
     /// Goes on with a replay that an earlier connection did not finish, from `after` on; `asked` is when it began.
@@ -80,9 +83,18 @@ impl Replay {
         self.position <= applied
     }
 
+    /// The present index of each shard.
+    pub(crate) fn ceilings(broker: &Broker) -> Vec<u64> {
+        (0..broker.store.shard_count()).map(|shard| broker.store.lock(ShardId(shard)).applied()).collect()
+    }
+
+    /// It is asked for now.
+    pub(crate) fn asked_at(&mut self, ceilings: &[u64]) {
+        self.asked_at = ceilings.to_vec();
+    }
+
     fn begin(&mut self, broker: &Broker) {
-        self.ceilings =
-            (0..broker.store.shard_count()).map(|shard| broker.store.lock(ShardId(shard)).applied()).collect();
+        self.ceilings = Self::ceilings(broker);
         if let Some(after) = &self.after {
             self.shard = broker.store.shard_of(after).0;
         } else if !topic::has_wildcard(&self.filter) {
@@ -154,7 +166,8 @@ impl Replay {
 
     /// Sends a page; false if the client could not take all of it: the cursor then stands behind what it took.
     fn send_page(&mut self, broker: &Broker, peer: &Arc<Peer>, page: &[RetainedMessage], now: Wall) -> bool {
-        let ceiling = self.ceilings.get(usize::from(self.shard)).copied().unwrap_or(u64::MAX);
+        let of = |ceilings: &[u64]| ceilings.get(usize::from(self.shard)).copied().unwrap_or(u64::MAX);
+        let (ceiling, asked_at) = (of(&self.ceilings), of(&self.asked_at));
         let mut entries = Vec::new();
         let mut state = peer.lock();
         let mut complete = true;
@@ -164,7 +177,8 @@ impl Replay {
             // What came at QoS 0 while the session was away was not queued.
             let queued = qos > QoS::AtMostOnce && self.asked.is_some_and(|asked| *at > asked);
             let removed = message.payload().is_empty();
-            if *since > ceiling || queued || removed || message.is_expired(now) || !state.may_receive(message.topic()) {
+            let live = *since > ceiling || (*since > asked_at && state.is_fresh(message.topic()));
+            if live || queued || removed || message.is_expired(now) || !state.may_receive(message.topic()) {
                 continue;
             }
             if self.durable && qos > QoS::AtMostOnce {

@@ -58,6 +58,8 @@ counters! {
     dropped_expired,
     /// Messages dropped: the receiver may not have them.
     dropped_denied,
+    /// It had come here on another way already.
+    dropped_loop,
     /// Messages that clients published and nobody subscribed to.
     unmatched,
     /// PUBLISH packets that their publishers had no right to.

@@ -59,6 +59,10 @@ impl Connection {
         if filter.len() > limits.max_topic_length || !limits.takes_topic(parsed.filter) {
             return Ok(Err(ReasonCode::TopicFilterInvalid));
         }
+        if self.is_flagged && parsed.share.is_none() {
+            // What the flag of bridges asks for, since before v5 SUBSCRIBE cannot.
+            (options.no_local, options.retain_as_published) = (true, true);
+        }
         let rights = self.subscriber.rights();
         match rights.subscribe(parsed.filter, parsed.share.is_some(), options.qos.min(limits.max_qos)) {
             Some(qos) => options.qos = qos,
@@ -102,6 +106,7 @@ impl Connection {
     fn subscribed(&mut self, granted: Vec<Granted>) {
         let durable = self.durable.filter(|durable| durable.queue);
         let nothing_retained = self.broker.nothing_retained();
+        let mut ceilings = None;
         for grant in granted.iter().filter(|grant| grant.replay) {
             if nothing_retained && !grant.filter.starts_with('$') {
                 continue;
@@ -109,7 +114,8 @@ impl Connection {
             // One that is still going on for the same filter is replaced: this one begins anew.
             self.new_replays.retain(|replay| *replay.filter() != grant.filter);
             self.peer.lock().drop_replays(&grant.filter);
-            let replay = Replay::new(Arc::clone(&grant.filter), grant.options, durable.is_some());
+            let mut replay = Replay::new(Arc::clone(&grant.filter), grant.options, durable.is_some());
+            replay.asked_at(ceilings.get_or_insert_with(|| Replay::ceilings(&self.broker)));
             self.new_replays.push(replay);
         }
         let now = self.broker.clock.now();

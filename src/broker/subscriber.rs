@@ -8,7 +8,7 @@ use nightjar_mqtt::SubscriptionOptions;
 use nightjar_policy::Rights;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Subscriptions by their filters, as sent.
@@ -40,6 +40,8 @@ pub(crate) struct Subscriber {
     certainly_sent: AtomicU64,
     /// How its queue is kept, if it is a bridge's.
     keeping: OnceLock<Box<Keeping>>,
+    /// Whether it is a bridge's, of our own or of another broker.
+    link: AtomicBool,
 }
 
 impl Subscriber {
@@ -55,7 +57,18 @@ impl Subscriber {
         let filters = Mutex::default();
         let (sent, certainly_sent) = (AtomicU64::new(0), AtomicU64::new(0));
         let (peer, keeping) = (Mutex::new(None), OnceLock::new());
-        Self { id, client_id, session, held, filters, peer, sent, certainly_sent, keeping }
+        let link = AtomicBool::new(false);
+        Self { id, client_id, session, held, filters, peer, sent, certainly_sent, keeping, link }
+    }
+
+    /// Whether it is a bridge's.
+    pub(crate) fn is_link(&self) -> bool {
+        self.link.load(Ordering::Relaxed)
+    }
+
+    /// What it gets, a bridge carries away; whether that is news.
+    pub(crate) fn set_link(&self, is_link: bool) -> bool {
+        self.link.swap(is_link, Ordering::Relaxed) != is_link
     }
 
     /// How its queue is kept, if it is a bridge's.

@@ -122,6 +122,15 @@ impl Config {
         let mut changes = Changes::default();
         let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for key in keys.into_iter().filter(|key| before.get(*key) != after.get(*key)) {
+            // A table that came or went as a whole is one change, not one for each of its settings.
+            let table = key.rsplit_once('.').map_or(key.as_str(), |(table, _)| table);
+            let named = |config: &Self| config.has_table(table);
+            if table.contains('.') && named(self) != named(new) {
+                if changes.applied.last().is_none_or(|last| last != table) {
+                    changes.applied.push(table.to_owned());
+                }
+                continue;
+            }
             let list = if needs_restart(key) { &mut changes.needs_restart } else { &mut changes.applied };
             list.push(key.clone());
         }
@@ -144,6 +153,11 @@ impl Config {
             }
         }
         changes
+    }
+
+    fn has_table(&self, name: &str) -> bool {
+        let listeners = self.listeners.iter().map(|of| format!("listeners.{}", of.name));
+        listeners.chain(self.bridges.iter().map(|of| format!("bridges.{}", of.name))).any(|table| table == name)
     }
 
     /// An example of a config file: every key with its default and what it is for.

@@ -39,3 +39,22 @@ fn a_replay_that_was_cut_gives_the_rest_and_repeats_nothing_that_was_queued() {
         assert_eq!(seen, wanted, "with a crash in between: {crash}");
     }
 }
+
+/// A topic that has no retained message when SUBSCRIBE comes: what is retained from then on comes live, and the replay
+/// that begins meanwhile does not find it as well.
+#[test]
+fn what_is_retained_right_after_a_subscribe_comes_once() {
+    let broker = Broker::start();
+    let mut p = broker.v5("p");
+    p.retain("other", "something is retained", 1);
+    let mut s = broker.v5("s");
+    for n in 0..300 {
+        let topic = format!("t/{n}");
+        let filter = format!("t/{n}/#");
+        s.send_subscribe(&[(&filter, 2)], &[]);
+        s.recv_where("SUBACK", |packet| matches!(packet, Packet::Suback { .. }).then_some(()));
+        p.retain(&topic, "once", 0);
+        s.expect_payload("once");
+    }
+    s.expect_nothing();
+}

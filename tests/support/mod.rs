@@ -9,7 +9,9 @@
 pub mod broker;
 pub mod client;
 pub mod connect;
+pub mod mosquitto;
 pub mod persist;
+pub mod proxy;
 pub mod secrets;
 pub mod stream;
 pub mod wire;
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant};
 pub use broker::Broker;
 pub use client::{Client, Read};
 pub use connect::{Connect, Will};
+pub use mosquitto::Mosquitto;
+pub use proxy::Proxy;
 pub use stream::Stream;
 pub use wire::{Packet, Prop, Publish, V5, V31, V311, hex, prop};
 

@@ -13,8 +13,12 @@ impl Splice {
         let publish = decode_publish_from_server(frame, self.remote.version).map_err(Broken::Remote)?;
         let name = topic::validate_name(publish.topic).map_err(Broken::Remote)?;
         let Some((number, renamed)) = self.rules.map(Way::In, name) else {
-            // A subscription of a rule that is no more.
-            self.counts.unmatched.add(1);
+            if let Some(client_id) = bridge_of(name) {
+                let (client_id, there) = (client_id.to_owned(), publish.payload == b"1");
+                self.events.push(Event::RemoteBridge { client_id, there });
+            }
+            // Else a subscription of a rule that is no more.
+            self.counts.unmatched.add(bridge_of(name).is_none().into());
             self.answer(publish.packet_id, publish.qos, out);
             return Ok(());
         };
@@ -126,6 +130,11 @@ impl Splice {
 
 /// Bytes by which a packet may be larger than what this broker takes, before it is not even looked at.
 const SLACK: usize = 128 * 1024;
+
+/// The bridge that tells its state on a topic.
+fn bridge_of(topic: &str) -> Option<&str> {
+    topic.strip_prefix("$SYS/broker/connection/")?.strip_suffix("/state")
+}
 
 /// Whether this broker may take later what it refused so.
 fn may_take_later(reason: ReasonCode) -> bool {

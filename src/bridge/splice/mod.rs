@@ -66,6 +66,8 @@ pub(super) enum Event {
     SetAside { packet_id: u16, qos: QoS, topic: String, why: Why, message: Option<Message> },
     /// The remote has answered SUBSCRIBE.
     Subscribed(SubAck),
+    /// The remote says whether a bridge of its own, with this client identifier, is connected somewhere.
+    RemoteBridge { client_id: String, there: bool },
     /// The remote has answered PINGREQ.
     Pong,
     /// A message of the remote was not taken: too large, or refused here.

@@ -1,5 +1,6 @@
 //! What was retained while retained messages are replayed, and went to the client live.
 
+use super::State;
 use crate::store::Store;
 use nightjar_base::Position;
 use nightjar_mqtt::Message;
@@ -50,6 +51,13 @@ impl Fresh {
 
     pub(super) fn get(&self, topic: &str) -> Option<&Arc<Message>> {
         self.newer.get(topic).or_else(|| self.older.get(topic))
+    }
+}
+
+impl State {
+    /// Whether a message of a topic went to the client live while something was replayed.
+    pub(crate) fn is_fresh(&self, topic: &str) -> bool {
+        self.fresh.as_ref().is_some_and(|fresh| fresh.get(topic).is_some())
     }
 }
 

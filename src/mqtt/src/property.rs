@@ -125,6 +125,13 @@ pub(crate) fn subscription_identifier(cursor: &mut Cursor<'_>) -> Result<u32, De
     not_zero(cursor.varint()?, "subscription identifier 0", "v5 3.8.2.1.2")
 }
 
+/// Appends a user property, encoded, to forwarded properties.
+pub fn append_user(name: &str, value: &str, properties: &mut Vec<u8>) {
+    properties.push(id::USER);
+    wire::put_string(properties, name);
+    wire::put_string(properties, value);
+}
+
 /// A name and its value.
 pub(crate) fn user(cursor: &mut Cursor<'_>, into: &mut UserProperties) -> Result<(), DecodeError> {
     let name = cursor.string()?.to_owned();

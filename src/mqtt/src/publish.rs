@@ -79,6 +79,32 @@ impl<'a> PublishProperties<'a> {
         scratch
     }
 
+    /// The value of the first user property with this name.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&'a str> {
+        let mut value = None;
+        if self.user_properties > 0 {
+            for_each_part(self.raw, |part, _| {
+                if value.is_none() {
+                    value = user_of(part).filter(|(found, _)| *found == name).map(|(_, value)| value);
+                }
+            });
+        }
+        value
+    }
+
+    /// As [`Self::forwarded`], with this user property in the place of those with its name.
+    pub fn forwarded_with<'b>(&self, name: &str, value: &str, scratch: &'b mut Vec<u8>) -> &'b [u8] {
+        scratch.clear();
+        for_each_part(self.raw, |part, forward| {
+            if forward && user_of(part).is_none_or(|(found, _)| found != name) {
+                scratch.extend_from_slice(part);
+            }
+        });
+        property::append_user(name, value, scratch);
+        scratch
+    }
+
     /// The subscription identifiers in the order in which they were sent.
     pub fn identifiers(&self) -> impl Iterator<Item = u32> + use<'a> {
         let mut cursor = Cursor::new(self.raw);
@@ -94,6 +120,13 @@ impl<'a> PublishProperties<'a> {
             None
         })
     }
+}
+
+/// The user property that a checked part is, if it is one.
+fn user_of(part: &[u8]) -> Option<(&str, &str)> {
+    let (id::USER, rest) = part.split_first().map(|(id, rest)| (*id, rest))? else { return None };
+    let mut cursor = Cursor::new(rest);
+    Some((cursor.string().ok()?, cursor.string().ok()?))
 }
 
 /// Cuts a checked block into its properties; `each` is told of each whether it is forwarded.

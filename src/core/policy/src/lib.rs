@@ -8,6 +8,7 @@
 //! | `grants` | what a token or a call-out allows |
 //! | `rights` | all of it for one client, and the reason of a verdict |
 //! | `bridge` | which topics a bridge carries, and what they are called on the other side |
+//! | `loops` | what goes around a circle of brokers |
 //! | `bucket` | how much in a second |
 
 mod acl;
@@ -15,6 +16,7 @@ mod algebra;
 mod bridge;
 mod bucket;
 mod grants;
+mod loops;
 mod parse;
 mod pattern;
 mod rights;
@@ -26,6 +28,7 @@ pub use algebra::{covers, overlaps};
 pub use bridge::{Direction, TopicRule, TopicRules, Way};
 pub use bucket::Bucket;
 pub use grants::Grants;
+pub use loops::{Bringer, LoopGuard, Stamp};
 pub use rights::{Action, Rights, RuleRef, Verdict};
 pub use rules::Rules;
 
