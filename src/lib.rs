@@ -7,6 +7,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod env;
+pub mod import;
 pub mod node;
 pub mod store;
 pub mod telemetry;

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["store", "auth", "transport"],
     &["broker"],
     &["cluster"],
-    &["bridge", "admin"],
+    &["bridge", "admin", "import"],
     &["node"],
     &["cli"],
     &["main"],
