@@ -1,4 +1,5 @@
-//! The command line: `nightjar serve · check-config · ctl · health · passwd · cert · version · store`.
+//! The command line: `nightjar serve · check-config · ctl · health · passwd · cert · import · version ·
+//! store`.
 //!
 //! Exit codes: 0 a clean end, 1 anything else that went wrong, 2 a mistake in the configuration or the command line,
 //! 3 the store is damaged, 4 another process uses the data folder; of `ctl` also 5 not found, 6 refused, 7 not reached.
@@ -6,6 +7,7 @@
 mod cert;
 mod ctl;
 mod health;
+mod import;
 mod outcome;
 mod passwd;
 mod serve;
@@ -79,6 +81,11 @@ Examples:
   nightjar cert dev ./tls --name broker.example.org
   nightjar cert show ./tls/server.crt";
 
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  nightjar import mosquitto --conf /etc/mosquitto/mosquitto.conf --dry-run
+  nightjar import mosquitto --conf /etc/mosquitto/mosquitto.conf --out /var/lib/nightjar";
+
 /// An MQTT broker in which an acknowledgement says what is durably true.
 #[derive(Debug, Parser)]
 #[command(name = "nightjar", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -125,6 +132,9 @@ enum Command {
     /// Make certificates for trying out TLS, and look at others
     #[command(subcommand, after_help = CERT_EXAMPLES)]
     Cert(cert::Command),
+    /// Move in from another broker
+    #[command(subcommand, after_help = IMPORT_EXAMPLES)]
+    Import(import::Command),
     /// Print the version
     Version,
     /// Look after the data folder while no broker uses it
@@ -190,6 +200,7 @@ pub fn main() -> ExitCode {
             .map_err(|error| Failure::Other(format!("{}: {error}", dir.display()).into())),
         Command::Passwd(command) => passwd::run(&command),
         Command::Cert(command) => cert::run(&command),
+        Command::Import(command) => import::run(command),
         Command::Store(command) => store::run(&command),
         Command::ConfigDocs { metrics: true, .. } => print(&crate::admin::manual()),
         Command::ConfigDocs { example, .. } => print(&if example { Config::example() } else { Config::manual() }),

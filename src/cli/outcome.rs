@@ -13,6 +13,9 @@ pub enum Failure {
         /// All that is wrong.
         mistakes: Mistakes,
     },
+    /// The input is not as it should be.
+    #[error("{0}")]
+    Input(Box<dyn std::error::Error + Send + Sync>),
     /// The store is damaged; nothing was changed.
     #[error("{0}")]
     Damaged(Box<dyn std::error::Error + Send + Sync>),
@@ -39,7 +42,7 @@ impl Failure {
         match self {
             Self::Answered { code, .. } => *code,
             Self::Other(_) => 1,
-            Self::Config { .. } => 2,
+            Self::Config { .. } | Self::Input(_) => 2,
             Self::Damaged(_) => 3,
             Self::Locked(_) => 4,
         }
