@@ -30,6 +30,7 @@ pub use load::LoadError;
 pub use report::{Entry, Fate, Report};
 pub use work::Counts;
 
+use crate::broker::BRIDGE_PREFIX;
 use crate::config::{self, Config, Sources, access};
 use crate::store::StoreConfig;
 use db::Database;
@@ -255,21 +256,7 @@ fn arrange(mut database: Database, translation: &mut Translation, now: Wall) -> 
              again",
         );
     }
-    let bridge = |id: &str| translation.bridges.iter().find(|(local, _)| local == id).map(|(_, name)| name.clone());
-    let mut notes = Vec::new();
-    database.clients.retain(|client| match bridge(&client.id) {
-        Some(name) => {
-            if !client.outgoing.is_empty() {
-                notes.push(format!(
-                    "{} messages wait for bridge {name}: they are not carried over",
-                    client.outgoing.len()
-                ));
-            }
-            false
-        }
-        None => true,
-    });
-    notes.into_iter().for_each(|note| translation.note(note));
+    bridge_sessions(&mut database, translation);
     let nameless = |client: &&mut db::Client| translation.subject_ports.contains(&client.port);
     database.clients.iter_mut().filter(nameless).for_each(|client| client.user = None);
     let rules = Rules { now, expiration: translation.expiration, proves_users: translation.proves_users };
@@ -297,6 +284,26 @@ fn arrange(mut database: Database, translation: &mut Translation, now: Wall) -> 
     );
     translation.note("mosquitto's database holds no shared subscriptions: clients that have some must subscribe again");
     work
+}
+
+/// A bridge's session within mosquitto is a client's like any other, and so it is here, under another identifier.
+fn bridge_sessions(database: &mut Database, translation: &mut Translation) {
+    let reserved = |client: &db::Client| client.id.starts_with(BRIDGE_PREFIX);
+    let before = database.clients.len();
+    database.clients.retain(|client| !reserved(client));
+    if database.clients.len() < before {
+        translation.note(format!(
+            "sessions of clients whose identifiers begin with {BRIDGE_PREFIX} are left out: those are bridges"
+        ));
+    }
+    for bridge in translation.bridges.clone() {
+        let Some(client) = database.clients.iter_mut().find(|client| bridge.has(&client.id)) else { continue };
+        if let Some(id) = bridge.remote_id(&client.id) {
+            translation.toml.text(&format!("bridges.{}", bridge.name), "client_id", id);
+        }
+        (client.id, client.user) = (format!("{BRIDGE_PREFIX}{}", bridge.name), None);
+        translation.note(format!("bridge {} goes on with its queue, {} messages", bridge.name, client.outgoing.len()));
+    }
 }
 
 /// Bounds the queues as the files say, but never so that something of the database would have no place.

@@ -8,15 +8,51 @@ use nightjar_policy::{TopicRule, TopicRules};
 
 const PSK: &str = "TLS with pre-shared keys is not spoken";
 
+/// A bridge that is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// Its name here.
+    pub(crate) name: String,
+    /// Its name in mosquitto's files.
+    told: String,
+    client_id: ClientId,
+}
+
+/// A bridge's client identifier within mosquitto.
+#[derive(Clone, Debug)]
+enum ClientId {
+    /// As the files say.
+    Told(String),
+    /// `local.`, the machine's name, a dot, and the bridge's.
+    Guessed,
+}
+
+impl Known {
+    /// Whether the session of this client is the bridge's.
+    pub(crate) fn has(&self, client: &str) -> bool {
+        match &self.client_id {
+            ClientId::Told(id) => id == client,
+            ClientId::Guessed => self.remote_id(client).is_some(),
+        }
+    }
+
+    /// The client identifier at the remote that this one here tells of, where the files tell none.
+    pub(crate) fn remote_id<'c>(&self, client: &'c str) -> Option<&'c str> {
+        let id = client.strip_prefix("local.")?;
+        let machine = id.strip_suffix(self.told.as_str())?.strip_suffix('.')?;
+        (matches!(self.client_id, ClientId::Guessed) && !machine.is_empty()).then_some(id)
+    }
+}
+
 impl Writer<'_> {
-    /// Writes them; gives the client identifier of each here, with its name.
-    pub(super) fn bridges(&mut self) -> Vec<(String, String)> {
-        let mut taken = Vec::new();
-        let mut found = Vec::new();
+    /// Writes them.
+    pub(super) fn bridges(&mut self) -> Vec<Known> {
+        let mut found: Vec<Known> = Vec::new();
         for group in &self.conf.bridges {
             let conf = self.conf;
             let Some(at) = conf.last(group, "connection") else { continue };
             let told = self.option(at).text().split(' ').next().unwrap_or_default();
+            let taken: Vec<String> = found.iter().map(|known| known.name.clone()).collect();
             let name = table_name(told, &taken);
             let table = format!("bridges.{name}");
             let Some(rules) = self.rules(group, at) else { continue };
@@ -25,7 +61,6 @@ impl Writer<'_> {
                 conf.each(group).for_each(|option| self.unsupported(option, why.clone()));
                 continue;
             }
-            let local = self.client_ids(group, &table, told);
             if name == told {
                 self.honoured(at, table.clone());
             } else {
@@ -33,11 +68,11 @@ impl Writer<'_> {
             }
             self.address(group, &table, at);
             self.topics(&table, &rules);
+            let client_id = self.client_ids(group, &table, told);
             self.client(group, &table);
             self.bridge_tls(group, &table);
             self.pace(group, &table);
-            taken.push(name.clone());
-            found.push((local, name));
+            found.push(Known { name, told: told.to_owned(), client_id });
         }
         found
     }
@@ -135,31 +170,32 @@ impl Writer<'_> {
         self.toml.texts(table, "topics", &lines);
     }
 
-    /// Its client identifiers: the one at the remote is written, the one here is given.
-    fn client_ids(&mut self, group: &Group, table: &str, name: &str) -> String {
-        let remote = match self.conf.text(group, "remote_clientid") {
-            Some(id) => {
-                self.bridge_text(group, table, "remote_clientid", "client_id");
-                id.to_owned()
-            }
-            None => {
-                // mosquitto's own choice, said aloud: the remote knows the bridge's session by it.
-                let id = format!("{}.{name}", hostname());
-                self.toml.text(table, "client_id", &id);
-                self.draft.note(format!(
-                    "{table}.client_id is the identifier that mosquitto gives it on this machine, {id:?}"
-                ));
-                id
-            }
-        };
-        self.conf.text(group, "local_clientid").map_or_else(|| format!("local.{remote}"), str::to_owned)
+    /// Its client identifier at the remote; gives the one here.
+    fn client_ids(&mut self, group: &Group, table: &str, name: &str) -> ClientId {
+        let local = self.conf.text(group, "local_clientid").map(str::to_owned);
+        if let Some(id) = self.conf.text(group, "remote_clientid") {
+            self.bridge_text(group, table, "remote_clientid", "client_id");
+            return ClientId::Told(local.unwrap_or_else(|| format!("local.{id}")));
+        }
+        // mosquitto's own choice, said aloud: the remote knows the bridge's session by it.
+        let id = format!("{}.{name}", hostname());
+        self.toml.text(table, "client_id", &id);
+        self.draft.note(format!(
+            "{table}.client_id is the identifier that mosquitto would give it: this machine's name, or the one that the \
+             database tells, a dot, and the bridge's name"
+        ));
+        local.map_or(ClientId::Guessed, ClientId::Told)
     }
 
     fn client(&mut self, group: &Group, table: &str) {
         self.bridge_text(group, table, "remote_username", "username");
         if let Some(at) = self.conf.last(group, "remote_password") {
-            self.toml.text(table, "password", self.conf.options[at].text());
-            self.honoured(at, format!("{table}.password"));
+            if self.conf.last(group, "remote_username").is_some() {
+                self.toml.text(table, "password", self.conf.options[at].text());
+                self.honoured(at, format!("{table}.password"));
+            } else {
+                self.unsupported(at, "a password needs a user name (remote_username)");
+            }
         }
         self.bridge_text(group, table, "local_username", "local_user");
         let version = match self.conf.text(group, "bridge_protocol_version") {
@@ -285,12 +321,9 @@ fn rule(line: &str) -> Result<TopicRule, String> {
         "\"\"" => "\"\"".to_owned(),
         text => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
     };
-    let mut line = quoted(pattern);
-    for (at, word) in words.iter().enumerate() {
-        line.push(' ');
-        line.push_str(&if at < 2 { (*word).to_owned() } else { quoted(word) });
-    }
-    line.parse()
+    let word = |at: usize, default: &'static str| words.get(at).copied().unwrap_or(default);
+    let (local, remote) = (quoted(word(2, "\"\"")), quoted(word(3, "\"\"")));
+    format!("{} {} {} {local} {remote}", quoted(pattern), word(0, "out"), word(1, "0")).parse()
 }
 
 /// This machine's name, by which mosquitto calls bridges that have no name of their own.

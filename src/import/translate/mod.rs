@@ -42,8 +42,8 @@ pub(super) struct Translation {
     pub(super) queues: Queues,
     /// Ports of listeners at which a certificate's whole subject was the user name: nobody is called so any more.
     pub(super) subject_ports: Vec<u16>,
-    /// Client identifiers of bridges here, each with the bridge's name.
-    pub(super) bridges: Vec<(String, String)>,
+    /// Bridges that are written.
+    pub(super) bridges: Vec<bridges::Known>,
 }
 
 impl Translation {

@@ -25,7 +25,7 @@ impl Came {
         assert!(said.fate == fate && said.text.contains(text), "{fate}, {text}: {said}");
     }
 
-    /// The configuration that is loaded of it. Bridges have tests of their own.
+    /// The configuration that is loaded of it.
     fn config(&self) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nightjar.toml");
@@ -281,6 +281,13 @@ fn a_bridge_is_a_table() {
         let line = line.replace("\"1\"", "1");
         assert!(lines.contains(&line.as_str()), "{line} in:\n{table}");
     }
+    let config = came.config();
+    let bridge = &config.bridges[0];
+    assert_eq!((bridge.name.as_str(), bridge.address.len(), bridge.topics.len()), ("my", 2, 2));
+    assert_eq!((bridge.keep_alive, bridge.receive_maximum, bridge.lazy_threshold), (5, 7, 1));
+    assert!(
+        bridge.insecure && bridge.clean_start && bridge.clean_local && !bridge.bridge_flag && bridge.password.is_some()
+    );
     came.is(1, Changed, "lower-case");
     came.is(6, Honoured, "bridges.my.password");
     assert!(!came.report.to_string().contains("p\"w"), "a secret is not told");
@@ -297,6 +304,7 @@ fn bridges_that_cannot_be_kept_are_left_out() {
     assert!(came.toml.contains("address = [\"mqtt://[::1]:1883\"]"), "{}", came.toml);
     came.is(1, Unsupported, "pre-shared keys");
     came.is(6, Unsupported, "under another name");
+    assert_eq!(came.config().bridges.len(), 1);
 }
 
 #[test]
@@ -342,4 +350,5 @@ fn every_option_is_told_what_becomes_of_it() {
     assert!(came.report.entries.len() > 130 && came.toml.contains("[bridges.b]"), "{}", came.toml);
     let silent = came.report.entries.iter().find(|entry| entry.text.starts_with("nothing in nightjar"));
     assert_eq!(silent, None);
+    came.config();
 }
