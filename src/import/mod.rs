@@ -35,7 +35,7 @@ use crate::config::{self, Config, Sources, access};
 use crate::store::StoreConfig;
 use db::Database;
 use nightjar_base::Wall;
-use nightjar_shard::{Overflow, QueueLimits};
+use nightjar_shard::{NEVER, Overflow, QueueLimits};
 use std::fs;
 use std::io::{BufReader, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -267,8 +267,12 @@ fn arrange(mut database: Database, translation: &mut Translation, now: Wall) -> 
             translation.note(format!("{number} {text}"));
         }
     };
-    lost(counts.expired_sessions, "sessions are left out: their time is over");
-    lost(counts.expired_messages, "messages are left out: their time is over");
+    lost(
+        counts.expired_sessions,
+        "sessions are left out: their time is over, or they are of bridges that are not kept",
+    );
+    lost(counts.left_behind, "messages are left out that waited in those sessions");
+    lost(counts.expired_messages, "messages are left out: their time is over, or the database does not hold them");
     lost(
         counts.unacknowledged,
         "messages from clients are left out: mosquitto had not acknowledged them, so their clients send them again",
@@ -302,6 +306,8 @@ fn bridge_sessions(database: &mut Database, translation: &mut Translation) {
             translation.toml.text(&format!("bridges.{}", bridge.name), "client_id", id);
         }
         (client.id, client.user) = (format!("{BRIDGE_PREFIX}{}", bridge.name), None);
+        // Of a bridge mosquitto writes no expiry interval, since its session never ends.
+        (client.expiry, client.expiry_time) = (NEVER, 0);
         translation.note(format!("bridge {} goes on with its queue, {} messages", bridge.name, client.outgoing.len()));
     }
 }

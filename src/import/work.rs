@@ -96,6 +96,8 @@ pub struct Counts {
     pub retained: u64,
     /// Sessions whose time is over.
     pub expired_sessions: u64,
+    /// Messages that waited in them.
+    pub left_behind: u64,
     /// Messages whose time is over, or that the file does not hold any more.
     pub expired_messages: u64,
     /// Messages of QoS 2 from clients that mosquitto had not acknowledged: they come again.
@@ -171,6 +173,7 @@ impl Plan<'_> {
     fn session(&mut self, client: Client) -> Option<Session> {
         let Some((expiry, detached)) = self.expiry(&client) else {
             self.counts.expired_sessions += 1;
+            self.counts.left_behind += client.outgoing.len() as u64;
             return None;
         };
         let Client { id, user, outgoing, subscriptions, .. } = client;

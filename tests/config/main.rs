@@ -4,6 +4,7 @@
 mod access;
 mod command;
 mod documents;
+mod import;
 mod layers;
 mod mistakes;
 
@@ -104,4 +105,12 @@ fn the_effective_configuration_is_a_file_that_gives_it_again() {
     let loaded = first.load().unwrap();
     let again = Setup::file(&loaded.effective()).config();
     assert_eq!(again, loaded.config);
+}
+
+/// What is in a folder, by name.
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }

@@ -9,6 +9,7 @@ mod support;
 
 mod api;
 mod doors;
+mod import;
 mod readme;
 
 use std::path::PathBuf;
