@@ -30,6 +30,7 @@ Examples:
   nightjar serve --config /etc/nightjar.toml
   nightjar serve --listen 0.0.0.0:1883 --anonymous
   nightjar check-config --config /etc/nightjar.toml --effective
+  nightjar import mosquitto --conf /etc/mosquitto/mosquitto.conf --dry-run
 
 Exit codes: 0 clean end, 1 failure, 2 mistake in the configuration, 3 the store is damaged,
 4 another process uses the data folder.";

@@ -92,7 +92,8 @@ impl Plan {
         let (database, work) = match found {
             Some((path, database)) => {
                 let version = database.version;
-                let work = arrange(database, &mut translation, now);
+                let work = arrange(database, &mut translation, now)
+                    .map_err(|why| ImportError::Unreadable { path: path.clone(), why })?;
                 (Some((path, version)), Some(work))
             }
             None => (None, None),
@@ -176,17 +177,19 @@ impl Plan {
         fs::create_dir_all(&self.out).map_err(failed(&self.out))?;
         let beside = Beside { config: self.out.join(format!("{CONFIG}.new")), data: self.data_beside() };
         write_file(&beside.config, &self.toml).map_err(failed(&beside.config))?;
-        let passwords = self.out.join(PASSWORDS);
-        if self.needs_passwords && !passwords.exists() {
-            let text = "# Users are added by `nightjar passwd add`.\n";
-            write_file(&passwords, text).map_err(failed(&passwords))?;
-        }
         // What is written must be taken.
         let sources = Sources { file: Some(beside.config.clone()), ..Sources::default() };
         let config = Config::load(&sources).map_err(ImportError::Result)?.config;
         if let Some(work) = &self.work {
             let store = StoreConfig { shards: config.store.shards, ..StoreConfig::new(&beside.data) };
             load::load(store, work, queue_limits(&config), self.now)?;
+        }
+        let passwords = self.out.join(PASSWORDS);
+        if self.needs_passwords && !passwords.exists() {
+            let text = "# Users are added by `nightjar passwd add`.\n";
+            write_file(&passwords, text).map_err(failed(&passwords))?;
+        }
+        if self.work.is_some() {
             fs::rename(&beside.data, self.data_path()).map_err(failed(&self.data_path()))?;
         }
         fs::rename(&beside.config, self.config_path()).map_err(failed(&self.config_path()))?;
@@ -249,7 +252,7 @@ fn read_database(
 }
 
 /// What of a database is to be stored; what is lost is noted.
-fn arrange(mut database: Database, translation: &mut Translation, now: Wall) -> Work {
+fn arrange(mut database: Database, translation: &mut Translation, now: Wall) -> Result<Work, String> {
     if !database.complete {
         translation.note(
             "mosquitto was running when it wrote the database: what it took since is not in there. Stop it, and import \
@@ -260,7 +263,7 @@ fn arrange(mut database: Database, translation: &mut Translation, now: Wall) -> 
     let nameless = |client: &&mut db::Client| translation.subject_ports.contains(&client.port);
     database.clients.iter_mut().filter(nameless).for_each(|client| client.user = None);
     let rules = Rules { now, expiration: translation.expiration, proves_users: translation.proves_users };
-    let work = Work::of(database, &rules);
+    let work = Work::of(database, &rules)?;
     let counts = work.counts;
     let mut lost = |number: u64, text: &str| {
         if number > 0 {
@@ -287,7 +290,7 @@ fn arrange(mut database: Database, translation: &mut Translation, now: Wall) -> 
         "of them are of QoS 2: clients that had them already, and have not said so, get them twice",
     );
     translation.note("mosquitto's database holds no shared subscriptions: clients that have some must subscribe again");
-    work
+    Ok(work)
 }
 
 /// A bridge's session within mosquitto is a client's like any other, and so it is here, under another identifier.

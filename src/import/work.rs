@@ -13,6 +13,7 @@
 use super::db::{Client, ClientMessage, Database, State};
 use nightjar_base::Wall;
 use nightjar_mqtt::{Message, QoS, topic};
+use nightjar_router::Router;
 use nightjar_session::packet_id;
 use nightjar_shard::{NEVER, Subscription};
 use std::collections::HashMap;
@@ -23,6 +24,10 @@ const WIDEST: u64 = 60_000;
 /// Places that may be left empty for messages of QoS 1, all sessions together: each is written once, and a QoS 1
 /// message that comes again under another identifier harms nobody.
 const PLACES: u64 = 4_000_000;
+/// The same for sessions with messages of QoS 2: some 30 GB are written for them.
+const EXACT_PLACES: u64 = 1_000_000_000;
+/// The most copies of messages from clients that are given away: more than any mosquitto could have to.
+const COPIES: u64 = 10_000_000;
 /// What an entry weighs beside its message, as the store counts.
 const ENTRY_BYTES: u64 = 64;
 
@@ -115,9 +120,14 @@ pub struct Counts {
 }
 
 impl Work {
-    pub(crate) fn of(database: Database, rules: &Rules) -> Self {
+    /// Works it out.
+    ///
+    /// # Errors
+    /// When it would be more than any mosquitto could have had to do.
+    pub(crate) fn of(database: Database, rules: &Rules) -> Result<Self, String> {
         let Database { messages, clients, retained, orphans, .. } = database;
-        let mut plan = Plan { messages, rules, counts: Counts { orphans, ..Counts::default() }, places: PLACES };
+        let counts = Counts { orphans, ..Counts::default() };
+        let mut plan = Plan { messages, rules, counts, places: PLACES, exact_places: EXACT_PLACES };
         let mut sessions: Vec<Session> = Vec::with_capacity(clients.len());
         let mut incoming = Vec::new();
         for client in clients {
@@ -126,10 +136,12 @@ impl Work {
             sessions.extend(plan.session(client));
         }
         let mut kept = plan.retained(&retained);
-        let by_id: HashMap<Arc<str>, usize> =
-            sessions.iter().enumerate().map(|(at, session)| (Arc::clone(&session.client_id), at)).collect();
+        let mut given = Given::to(&sessions);
         for (source, message) in incoming {
-            plan.incoming(&source, &message, &mut sessions, &by_id, &mut kept);
+            plan.incoming(&source, &message, &mut sessions, &mut given, &mut kept);
+            if given.copies > COPIES {
+                return Err(format!("expected at most {COPIES} copies of messages from clients to be given away"));
+            }
         }
         let mut counts = plan.counts;
         counts.sessions = sessions.len() as u64;
@@ -142,7 +154,7 @@ impl Work {
         }
         let mut retained: Vec<_> = kept.into_values().collect();
         retained.sort_by(|one, other| one.topic().cmp(other.topic()));
-        Self { sessions, retained, counts }
+        Ok(Self { sessions, retained, counts })
     }
 }
 
@@ -161,6 +173,8 @@ struct Plan<'r> {
     counts: Counts,
     /// Places that may still be left empty for messages of QoS 1.
     places: u64,
+    /// The same for sessions with messages of QoS 2.
+    exact_places: u64,
 }
 
 impl Plan<'_> {
@@ -255,15 +269,14 @@ impl Plan<'_> {
         let ahead = u64::from(of.packet_id) + 65_535 - u64::from(packet_id(next));
         let ahead = ahead % 65_535;
         // Only the first may lie anywhere: later ones are ahead of it by less than all identifiers.
-        let fits = of.packet_id != 0 && (next == 1 || ahead <= WIDEST) && (exact || ahead <= self.places);
+        let places = if exact { &mut self.exact_places } else { &mut self.places };
+        let fits = of.packet_id != 0 && (next == 1 || ahead <= WIDEST) && ahead <= *places;
         if !fits {
             self.counts.renumbered += 1;
             self.counts.renumbered_qos2 += u64::from(of.qos == QoS::ExactlyOnce);
             return next;
         }
-        if !exact {
-            self.places -= ahead;
-        }
+        *places -= ahead;
         next + ahead
     }
 
@@ -288,7 +301,7 @@ impl Plan<'_> {
         source: &Arc<str>,
         of: &ClientMessage,
         sessions: &mut [Session],
-        by_id: &HashMap<Arc<str>, usize>,
+        given: &mut Given,
         retained: &mut HashMap<String, Arc<Message>>,
     ) {
         if of.qos != QoS::ExactlyOnce || of.state != State::AwaitsRelease || of.packet_id == 0 {
@@ -296,7 +309,7 @@ impl Plan<'_> {
             return;
         }
         self.counts.from_clients += 1;
-        if let Some(session) = by_id.get(source).map(|&at| &mut sessions[at])
+        if let Some(session) = given.by_id.get(source).map(|&at| &mut sessions[at])
             && let Err(at) = session.inbound.binary_search(&of.packet_id)
         {
             session.inbound.insert(at, of.packet_id);
@@ -305,9 +318,7 @@ impl Plan<'_> {
             self.counts.expired_messages += 1;
             return;
         };
-        for session in sessions.iter_mut() {
-            self.counts.queued += u64::from(offer(session, source, of, &message));
-        }
+        self.counts.queued += given.away(sessions, source, of, &message);
         if of.retain || message.retain {
             if message.payload().is_empty() {
                 retained.remove(message.topic());
@@ -332,26 +343,53 @@ fn as_retained(message: Arc<Message>) -> Arc<Message> {
     Arc::new(marked)
 }
 
-/// Puts a message into a session's queue if it subscribed to it at QoS 1 or 2, as the broker would; whether it did.
-fn offer(session: &mut Session, source: &Arc<str>, of: &ClientMessage, message: &Arc<Message>) -> bool {
-    let own = session.client_id == *source;
-    let matched = |subscription: &&Subscription| {
-        !topic::is_shared(&subscription.filter)
-            && topic::matches(&subscription.filter, message.topic())
-            && !(own && subscription.options.no_local)
-    };
-    let found: Vec<&Subscription> = session.subscriptions.iter().filter(matched).collect();
-    let Some(qos) = found.iter().map(|of| of.options.qos).max().filter(|&qos| qos > QoS::AtMostOnce) else {
-        return false;
-    };
-    let retain = (of.retain || message.retain) && found.iter().any(|of| of.options.retain_as_published);
-    let mut identifiers: Vec<u32> = found.iter().filter_map(|of| of.options.identifier).collect();
-    identifiers.sort_unstable();
-    identifiers.dedup();
-    let sequence = session.entries.last().map_or(1, |last| last.sequence + 1);
-    let (number, message) = (of.message, Arc::clone(message));
-    session.entries.push(Entry { sequence, number, message, qos, retain, identifiers, received: false });
-    true
+/// Who gets the clients' own messages: the broker's own router knows.
+struct Given {
+    by_id: HashMap<Arc<str>, usize>,
+    router: Router<()>,
+    /// How many copies were given away.
+    copies: u64,
+}
+
+impl Given {
+    fn to(sessions: &[Session]) -> Self {
+        let by_id = sessions.iter().enumerate().map(|(at, session)| (Arc::clone(&session.client_id), at)).collect();
+        let mut router = Router::new();
+        for (at, session) in sessions.iter().enumerate() {
+            for Subscription { filter, options, .. } in &session.subscriptions {
+                if !topic::is_shared(filter) {
+                    router.subscribe(filter, None, number(at), &(), *options);
+                }
+            }
+        }
+        Self { by_id, router, copies: 0 }
+    }
+
+    /// Puts a message into the queues of all who subscribed to it at QoS 1 or 2; how many.
+    fn away(&mut self, sessions: &mut [Session], source: &Arc<str>, of: &ClientMessage, message: &Arc<Message>) -> u64 {
+        let publisher = self.by_id.get(source).map_or(0, |&at| number(at));
+        let before = self.copies;
+        for receiver in self.router.plan(message.topic(), publisher).receivers {
+            let session = usize::try_from(receiver.id - 1).ok().and_then(|at| sessions.get_mut(at));
+            let Some(session) = session.filter(|_| receiver.qos > QoS::AtMostOnce) else { continue };
+            session.entries.push(Entry {
+                sequence: session.entries.last().map_or(1, |last| last.sequence + 1),
+                number: of.message,
+                message: Arc::clone(message),
+                qos: receiver.qos,
+                retain: (of.retain || message.retain) && receiver.retain_as_published,
+                identifiers: receiver.identifiers.as_slice().to_vec(),
+                received: false,
+            });
+            self.copies += 1;
+        }
+        self.copies - before
+    }
+}
+
+/// The router's number of the session at this place; 0 is nobody's.
+fn number(at: usize) -> u64 {
+    at as u64 + 1
 }
 
 #[cfg(test)]

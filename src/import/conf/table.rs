@@ -256,6 +256,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manual_tells_every_option() {
+        let page = include_str!("../../../docs/migrating-from-mosquitto.md");
+        let missing: Vec<_> = TABLE.iter().filter(|known| !page.contains(&format!("`{}`", known.name))).collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+
+    #[test]
     fn the_table_is_sorted_and_names_each_option_once() {
         assert!(TABLE.windows(2).all(|pair| pair[0].name < pair[1].name));
         assert!(TABLE.iter().all(|known| find(known.means).is_some()));

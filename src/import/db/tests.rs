@@ -293,7 +293,7 @@ proptest! {
         }
         if let Ok(database) = read_bytes(&bytes) {
             let rules = crate::import::work::Rules { now: nightjar_base::Wall(1_000_000), expiration: None, proves_users: true };
-            let _ = crate::import::work::Work::of(database, &rules);
+            let _ = crate::import::work::Work::of(database, &rules).unwrap();
         }
     }
 }

@@ -32,7 +32,7 @@ struct Loaded {
 impl Loaded {
     fn of(writer: &Writer, limits: QueueLimits) -> Self {
         let rules = Rules { now: NOW, expiration: None, proves_users: true };
-        let work = Work::of(writer.database(), &rules);
+        let work = Work::of(writer.database(), &rules).unwrap();
         let folder = tempfile::tempdir().unwrap();
         load(config(folder.path()), &work, limits, NOW).unwrap();
         let store = Store::open(config(folder.path())).unwrap().store().clone();

@@ -26,7 +26,7 @@ fn writer(clients: &[&str]) -> Writer {
 }
 
 fn work(writer: &Writer) -> Work {
-    Work::of(writer.database(), &RULES)
+    Work::of(writer.database(), &RULES).unwrap()
 }
 
 fn sequences(session: &Session) -> Vec<u64> {
@@ -83,7 +83,7 @@ fn sessions_end_when_they_would_have() {
         let mut writer = Writer::new(5);
         writer.client("c", "", expiry, ends);
         let rules = Rules { expiration: longest, ..RULES };
-        let work = Work::of(writer.database(), &rules);
+        let work = Work::of(writer.database(), &rules).unwrap();
         work.sessions.first().map(|session| (session.expiry, session.detached.0 / 1000))
     };
     assert_eq!(expiry(1_000, ENDS, None), Some((1_000, NOW - 500)));
@@ -100,7 +100,7 @@ fn sessions_end_when_they_would_have() {
 fn a_session_belongs_to_its_user_where_users_prove_who_they_are() {
     let writer = writer(&["c"]);
     assert_eq!(work(&writer).sessions[0].user.as_deref(), Some("ann"));
-    let unproved = Work::of(writer.database(), &Rules { proves_users: false, ..RULES });
+    let unproved = Work::of(writer.database(), &Rules { proves_users: false, ..RULES }).unwrap();
     assert_eq!(unproved.sessions[0].user, None);
 }
 
