@@ -86,6 +86,9 @@ impl Plan {
     pub fn make(request: &Request, now: Wall) -> Result<Self, ImportError> {
         let out = std::path::absolute(&request.out)
             .map_err(|source| ImportError::Write { path: request.out.clone(), source })?;
+        if out.to_str().is_none() {
+            return Err(ImportError::Unreadable { path: out, why: "expected a path in UTF-8".to_owned() });
+        }
         let mut translation = translate::translate(&request.conf, &out)
             .map_err(|wrong| ImportError::Configuration { lines: wrong.iter().map(ToString::to_string).collect() })?;
         let found = read_database(request.db.as_deref(), &mut translation)?;

@@ -59,6 +59,11 @@ impl fmt::Display for Report {
     }
 }
 
+/// Values of the files stand in the report: nothing in it is for a terminal to act on.
+fn harmless(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
+}
+
 /// The report while it is being written: fates are found in any order.
 #[derive(Debug)]
 pub(super) struct Draft {
@@ -100,7 +105,8 @@ impl Draft {
     pub(super) fn finish(self, conf: &Conf) -> Report {
         let entry = |(option, fate): (&super::conf::Opt, Option<(Fate, String)>)| {
             let (fate, text) = fate.unwrap_or((Fate::Unsupported, "nothing in nightjar is like it".to_owned()));
-            Entry { place: option.place.to_string(), option: option.name.clone(), fate, text }
+            let [place, option, text] = [option.place.to_string(), option.name.clone(), text].map(harmless);
+            Entry { place, option, fate, text }
         };
         Report { entries: conf.options.iter().zip(self.fates).map(entry).collect(), notes: self.notes }
     }

@@ -123,7 +123,13 @@ fn a_wrong_command_line_is_exit_code_2() {
 fn the_version_and_the_help_have_what_is_looked_for() {
     let version = String::from_utf8(nightjar(&["version"]).stdout).unwrap();
     assert_eq!(version, format!("nightjar {}\n", env!("CARGO_PKG_VERSION")));
-    for command in [&["--help"][..], &["serve", "--help"], &["check-config", "--help"], &["store", "--help"]] {
+    for command in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["check-config", "--help"],
+        &["store", "--help"],
+        &["import", "mosquitto", "--help"],
+    ] {
         let help = String::from_utf8(nightjar(command).stdout).unwrap();
         assert!(help.contains("Examples:"), "{command:?}");
     }

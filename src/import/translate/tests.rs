@@ -324,6 +324,12 @@ fn mistakes_are_told_with_their_lines() {
 }
 
 #[test]
+fn a_report_does_nothing_to_a_terminal() {
+    let came = came("connection a\naddress h\ntopic a\x1b[2Jb out\nlocal_username \x07\n");
+    assert!(!came.report.to_string().replace('\n', "").contains(char::is_control), "{}", came.report);
+}
+
+#[test]
 fn every_option_is_told_what_becomes_of_it() {
     use crate::import::conf::table::{Kind, Known, Scope, TABLE};
     let line = |known: &Known| {
