@@ -8,7 +8,7 @@ CARGO ?= cargo
 run:
 	$(CARGO) run --release $(CARGOFLAGS)
 
-# Every test. The interoperability tests need mosquitto's clients, Python with paho-mqtt, and Node with npm;
+# Every test. The interoperability tests need mosquitto and its clients, Python with paho-mqtt, and Node with npm;
 # `.ci/run` installs them. NIGHTJAR_SKIP_INTEROP=1 leaves those tests out, NIGHTJAR_SKIP_BROWSER=1 those of the dashboard.
 test:
 	$(CARGO) test --workspace $(CARGOFLAGS)
