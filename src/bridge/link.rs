@@ -29,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) enum Order {
     /// To be as planned.
-    Run(Plan),
+    Run(Box<Plan>),
     /// To end with all that it has here.
     Remove,
     /// To end, and to leave everything as it is: the node stops.
@@ -109,7 +109,7 @@ impl Link {
             match order {
                 Order::Stop => return,
                 Order::Remove => return self.remove().await,
-                Order::Run(plan) => self.take_up(plan).await,
+                Order::Run(plan) => self.take_up(*plan).await,
             }
             // Until another order comes.
             self.work().await;

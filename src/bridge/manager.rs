@@ -91,7 +91,7 @@ impl Bridges {
                     let same = one.plan.bridge == plan.bridge && one.plan.limits.queue() == plan.limits.queue();
                     one.plan = plan.clone();
                     if !same {
-                        let _ = one.orders.send(Order::Run(plan));
+                        let _ = one.orders.send(Order::Run(Box::new(plan)));
                     }
                 }
                 None => self.start(&mut state, plan)?,
@@ -101,7 +101,7 @@ impl Bridges {
     }
 
     fn start(&self, state: &mut Running, plan: Plan) -> io::Result<()> {
-        let (orders, order) = watch::channel(Order::Run(plan.clone()));
+        let (orders, order) = watch::channel(Order::Run(Box::new(plan.clone())));
         let status = Arc::new(Status::new(plan.rules.rules().len()));
         let link = Link::new(
             Arc::clone(&self.host),

@@ -115,9 +115,7 @@ impl Pump {
                 Woken::Remote(Ok(())) => self.read_remote(),
                 Woken::Local(Ok(())) => self.read_local(),
                 Woken::Written(Ok(())) => Ok(()),
-                Woken::Remote(Err(error)) | Woken::Local(Err(error)) | Woken::Written(Err(error)) => {
-                    Err(Ending::Lost(error.to_string()))
-                }
+                Woken::Remote(Err(error)) | Woken::Local(Err(error)) | Woken::Written(Err(error)) => Err(lost(&error)),
             };
             if let Err(ending) = result {
                 // What has been understood so far is still true: acknowledgements of the remote are passed on.
@@ -137,6 +135,7 @@ impl Pump {
             Err(WireError::Closed) => {
                 return Err(Ending::Closed { why: "the remote closed the connection".to_owned(), spoken: false });
             }
+            Err(WireError::Io(error)) => return Err(lost(&error)),
             Err(error) => return Err(Ending::Lost(error.to_string())),
         }
         self.received_at = self.clock.tick();
@@ -148,7 +147,7 @@ impl Pump {
         let now = self.clock.tick();
         self.splice.now = now;
         let before = self.out.local.len() + self.out.remote.len();
-        let result = self.splice.from_remote(&self.remote.input, &mut self.out);
+        let result = self.splice.take_remote(&self.remote.input, &mut self.out);
         if self.out.local.len() + self.out.remote.len() > before {
             self.moved_at = now;
         }
@@ -169,7 +168,7 @@ impl Pump {
     /// Takes what this broker sent.
     fn take_local(&mut self) -> Result<(), Ending> {
         self.splice.now = self.clock.tick();
-        let taken = self.splice.from_local(&self.local.input, &mut self.out).map_err(ending)?;
+        let taken = self.splice.take_local(&self.local.input, &mut self.out).map_err(ending)?;
         self.local.take(taken);
         Ok(())
     }
@@ -181,7 +180,7 @@ impl Pump {
         }
         self.local.output.append(&mut self.out.local);
         self.local.flush().map_err(|error| Ending::Lost(format!("within this broker: {error}")))?;
-        self.remote.flush().map_err(|error| Ending::Lost(error.to_string()))
+        self.remote.flush().map_err(|error| lost(&error))
     }
 
     fn next_look(&self) -> Tick {
@@ -277,6 +276,15 @@ impl Pump {
     pub(super) fn connected(&self) {
         let state = if self.plan.bridge.mode == Mode::Draining { State::Draining } else { State::Connected };
         self.status.enter(state, self.clock.now());
+    }
+}
+
+/// The connection to the remote failed. A reset is what closing it does while something is unread.
+fn lost(error: &io::Error) -> Ending {
+    let why = error.to_string();
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Ending::Closed { why, spoken: false },
+        _ => Ending::Lost(why),
     }
 }
 

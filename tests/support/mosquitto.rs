@@ -14,6 +14,7 @@ pub struct Mosquitto {
     folder: tempfile::TempDir,
     /// Whether the port is not plain MQTT.
     wrapped: bool,
+    starts: usize,
 }
 
 impl Mosquitto {
@@ -35,7 +36,7 @@ impl Mosquitto {
     /// Everything but configuration and start.
     pub fn prepare() -> Self {
         let folder = tempfile::Builder::new().prefix("nightjar-mosquitto-").tempdir().expect("temporary folder");
-        Self { child: None, port: free_port(), folder, wrapped: false }
+        Self { child: None, port: free_port(), folder, wrapped: false, starts: 0 }
     }
 
     /// Writes its configuration; `{folder}` in it stands for a folder of its own.
@@ -53,6 +54,7 @@ impl Mosquitto {
         let log = || File::options().create(true).append(true).open(self.folder.path().join("log")).expect("log file");
         let mut command = Command::new("mosquitto");
         command.arg("-v").arg("-c").arg(self.folder.path().join("mosquitto.conf"));
+        self.starts += 1;
         let child = command.stdin(Stdio::null()).stdout(log()).stderr(log()).spawn();
         self.child = Some(child.expect("mosquitto is there: apt-get install mosquitto"));
         let (port, wrapped) = (self.port, self.wrapped);
@@ -77,6 +79,11 @@ impl Mosquitto {
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How often it was started again.
+    pub fn restarts(&self) -> usize {
+        self.starts - 1
     }
 
     /// A folder of its own.

@@ -224,7 +224,7 @@ impl Splice {
     }
 
     /// Takes what this broker sent; how many bytes of it are done with.
-    pub(super) fn from_local(&mut self, input: &[u8], out: &mut Buffers) -> Result<usize, Broken> {
+    pub(super) fn take_local(&mut self, input: &[u8], out: &mut Buffers) -> Result<usize, Broken> {
         let mut taken = 0;
         while let Some(frame) =
             frame::peek(&input[taken..], nightjar_mqtt::MAX_PACKET_SIZE, Version::V5).map_err(Broken::Local)?
@@ -238,10 +238,9 @@ impl Splice {
                 Packet::PubRel(ack) => self.release_out(ack.packet_id, out),
                 Packet::PubAck(ack) => self.answer_in(PacketType::PubAck, ack.packet_id, ack.reason, out)?,
                 Packet::PubRec(ack) => self.answer_in(PacketType::PubRec, ack.packet_id, ack.reason, out)?,
+                Packet::PubComp(ack) if self.unasked.remove(&ack.packet_id) => {}
                 Packet::PubComp(ack) => {
-                    if !self.unasked.remove(&ack.packet_id) {
-                        self.answer_in(PacketType::PubComp, ack.packet_id, ReasonCode::Success, out)?;
-                    }
+                    self.answer_in(PacketType::PubComp, ack.packet_id, ReasonCode::Success, out)?;
                 }
                 Packet::Disconnect(disconnect) => return Err(Broken::LocalClosed(disconnect.reason)),
                 _ => {}
@@ -251,7 +250,7 @@ impl Splice {
     }
 
     /// Takes what the remote sent; how many bytes of it are done with.
-    pub(super) fn from_remote(&mut self, input: &[u8], out: &mut Buffers) -> Result<usize, Broken> {
+    pub(super) fn take_remote(&mut self, input: &[u8], out: &mut Buffers) -> Result<usize, Broken> {
         let mut taken = self.skip.min(input.len());
         self.skip -= taken;
         loop {

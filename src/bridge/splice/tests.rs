@@ -66,7 +66,7 @@ fn words(mut bytes: &[u8], version: Version) -> Vec<String> {
 /// What both sides get after this broker, or the remote, sent `bytes`.
 fn pass(splice: &mut Splice, from_local: bool, bytes: &[u8]) -> (Vec<String>, Vec<String>) {
     let mut out = Buffers::default();
-    let taken = if from_local { splice.from_local(bytes, &mut out) } else { splice.from_remote(bytes, &mut out) };
+    let taken = if from_local { splice.take_local(bytes, &mut out) } else { splice.take_remote(bytes, &mut out) };
     assert_eq!(taken.expect("spliced"), bytes.len());
     (words(&out.local, V5), words(&out.remote, splice.remote.version))
 }
@@ -134,7 +134,7 @@ fn a_remote_that_takes_nothing_at_present_keeps_the_message_in_the_queue() {
     pass(&mut splice, true, &publish(V5, "a", QoS::AtLeastOnce, 3, b""));
     let busy = ack(PacketType::PubAck, 3, ReasonCode::QuotaExceeded);
     let mut out = Buffers::default();
-    assert!(matches!(splice.from_remote(&busy, &mut out), Err(Broken::RemoteBusy(_))));
+    assert!(matches!(splice.take_remote(&busy, &mut out), Err(Broken::RemoteBusy(_))));
     assert!(out.local.is_empty());
 }
 
@@ -144,7 +144,7 @@ fn a_broker_that_takes_nothing_at_present_does_not_acknowledge_to_the_remote() {
     pass(&mut splice, false, &publish(V5, "a", QoS::AtLeastOnce, 3, b""));
     let mut out = Buffers::default();
     let full = ack(PacketType::PubAck, 3, ReasonCode::QuotaExceeded);
-    assert!(matches!(splice.from_local(&full, &mut out), Err(Broken::LocalBusy(_))));
+    assert!(matches!(splice.take_local(&full, &mut out), Err(Broken::LocalBusy(_))));
     assert!(out.remote.is_empty());
     let denied = ack(PacketType::PubRec, 4, ReasonCode::NotAuthorized);
     assert_eq!(pass(&mut splice, true, &denied).1, ["PUBREC 4 NotAuthorized"]);
@@ -181,7 +181,7 @@ fn a_packet_that_is_too_large_is_passed_over_piece_by_piece() {
     let (mut held, mut most) = (Vec::new(), 0);
     for piece in bytes.chunks(10_000) {
         held.extend_from_slice(piece);
-        let taken = splice.from_remote(&held, &mut out).expect("spliced");
+        let taken = splice.take_remote(&held, &mut out).expect("spliced");
         held.drain(..taken);
         most = most.max(held.len());
     }
@@ -196,10 +196,10 @@ fn packets_that_only_a_client_sends_end_it() {
     let mut splice = splice(&["# in 2"], remote(V5));
     let mut bytes = Vec::new();
     encode(&Packet::PingReq, V5, &mut bytes);
-    assert!(matches!(splice.from_remote(&bytes, &mut Buffers::default()), Err(Broken::Misplaced(PacketType::PingReq))));
+    assert!(matches!(splice.take_remote(&bytes, &mut Buffers::default()), Err(Broken::Misplaced(PacketType::PingReq))));
     // A length of 200 MB that announces no message.
     let lie = [0x40, 0x80, 0x84, 0xaf, 0x5f];
-    assert!(matches!(splice.from_remote(&lie, &mut Buffers::default()), Err(Broken::Misplaced(PacketType::PubAck))));
+    assert!(matches!(splice.take_remote(&lie, &mut Buffers::default()), Err(Broken::Misplaced(PacketType::PubAck))));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn an_answer_is_asked_for_under_its_name_on_the_other_side() {
         Delivery { qos: QoS::AtLeastOnce, retain: false, dup: false, packet_id: 3, identifiers: &[4], alias: None };
     let (mut bytes, mut out) = (Vec::new(), Buffers::default());
     encode_publish(V5, &parts, &delivery, &mut bytes);
-    splice.from_local(&bytes, &mut out).expect("spliced");
+    splice.take_local(&bytes, &mut out).expect("spliced");
     let frame = frame::peek(&out.remote, 1_000, V5).expect("well-formed").expect("whole");
     let publish = decode_publish_from_server(&frame, V5).expect("a message");
     assert_eq!(publish.properties.response_topic, Some("hub/answer/7"));
