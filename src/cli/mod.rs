@@ -176,7 +176,7 @@ struct Settings {
 impl Settings {
     fn sources(self, environment: Vec<(OsString, OsString)>) -> Sources {
         let Self { config: file, data, listen, anonymous, set } = self;
-        Sources { file, environment, set, data, listen, anonymous }
+        Sources { file, environment, set, data, listen, anonymous, overlaid: None }
     }
 }
 

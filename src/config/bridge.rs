@@ -1,6 +1,6 @@
 //! Bridges to other brokers: `[bridges.NAME]`, as many as are wanted.
 
-use super::kinds::{Count, FilePath, Flag, KeepAlive, Kind, Or, OrUnlimited, Plain, Size, Span, Word};
+use super::kinds::{Count, FilePath, Flag, Found, KeepAlive, Kind, Or, OrUnlimited, Plain, Size, Span, Word};
 use super::more_kinds::{Hidden, Secret, Texts};
 use super::preset::Preset;
 use super::reader::Reader;
@@ -98,6 +98,13 @@ macro_rules! bridge {
                     name: name.to_owned(),
                     $( $field: reader.value(&key(stringify!($field)), &$kind, default.$field), )+
                 }
+            }
+
+            /// Whether `found` will do for a setting.
+            pub(super) fn takes(field: &str, found: &Found) -> bool {
+                let takers: &[(&str, fn(&Found) -> bool)] =
+                    &[$((stringify!($field), |found| Kind::<$type>::read(&$kind, found).is_some())),+];
+                takers.iter().any(|(known, takes)| *known == field && takes(found))
             }
 
             /// Every setting with its value.

@@ -78,20 +78,30 @@ fn one(path: &Path, environment: &[(OsString, OsString)], gathered: &mut Gathere
         key: String::new(),
         problem,
     })?;
-    let tree = File::from_str(&text, FileFormat::Toml).collect().map_err(|error| {
-        let problem = error.to_string();
-        Mistake { origin: Some(origin(line_in(&problem))), key: String::new(), problem: problem.trim_end().to_owned() }
-    })?;
-    let mut flat = Vec::new();
-    flatten("", tree, &mut flat);
-    for (key, found) in flat {
-        let origin = origin(line_of(&text, &key));
+    for (key, found, line) in parse(path, &text)? {
+        let origin = origin(line);
         match filled_in(found, environment) {
             Ok(found) => drop(gathered.values.insert(key, (found, origin))),
             Err(problem) => gathered.mistakes.push(Mistake { origin: Some(origin), key, problem }),
         }
     }
     Ok(())
+}
+
+/// Every value of a file's text, and the line that it is on.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<(String, Found, Option<usize>)>, Mistake> {
+    let tree = File::from_str(text, FileFormat::Toml).collect().map_err(|error| {
+        let problem = error.to_string();
+        let origin = Origin::File { path: path.to_owned(), line: line_in(&problem) };
+        Mistake { origin: Some(origin), key: String::new(), problem: problem.trim_end().to_owned() }
+    })?;
+    let mut flat = Vec::new();
+    flatten("", tree, &mut flat);
+    let with_line = |(key, found): (String, Found)| {
+        let line = line_of(text, &key);
+        (key, found, line)
+    };
+    Ok(flat.into_iter().map(with_line).collect())
 }
 
 /// Puts variables of the environment in the place of `${NAME}` and `${NAME:-DEFAULT}`. A text that had one stands for

@@ -4,6 +4,7 @@ use super::files;
 use super::kinds::{Found, quote};
 use super::listener::BUILT_IN;
 use super::mistake::{Mistake, Mistakes};
+use super::overlay::{self, Overlaid};
 use super::reader::{Gathered, Origin};
 use config::{Environment, Map, Source, ValueKind};
 use std::ffi::OsString;
@@ -29,6 +30,8 @@ pub struct Sources {
     pub listen: Vec<String>,
     /// `--anonymous`: every listener lets everyone in.
     pub anonymous: bool,
+    /// What stands in place of the file of changes that is in the data folder.
+    pub overlaid: Option<Overlaid>,
 }
 
 impl Sources {
@@ -53,6 +56,8 @@ pub(super) fn gather(sources: &Sources) -> Result<Gathered, Mistakes> {
     }
     set(&sources.set, &mut gathered);
     flags(sources, &mut gathered);
+    // Last, since all of them may say where the data folder is; they stay over it all the same.
+    overlay::lay(sources.overlaid.as_ref(), &mut gathered);
     files::secrets(&mut gathered);
     Ok(gathered)
 }

@@ -1,12 +1,14 @@
 //! The configuration: one checked struct, made from a TOML file, the environment and flags.
 //!
 //! ```text
-//! file ─┐
-//! env  ─┤ layers ──> one value per key, with where it came from ──> reader ──> Config, or every mistake at once
-//! flags ┘
+//! file    ─┐
+//! overlay ─┤
+//! env     ─┤ layers ──> one value per key, with where it came from ──> reader ──> Config, or every mistake at once
+//! flags   ─┘
 //! ```
 //!
-//! Flags win over `--set`, that over the environment, that over the file, that over the defaults. Nothing is guessed and
+//! Flags win over `--set`, that over the environment, that over what was changed while the broker ran (bridges alone),
+//! that over the file, that over the defaults. Nothing is guessed and
 //! nothing is silently ignored: an unknown key, a wrong type, an impossible value or a file that cannot be read is a
 //! mistake, and a mistake anywhere means that nothing starts.
 
@@ -21,6 +23,7 @@ mod limits;
 mod listener;
 mod mistake;
 mod more_kinds;
+mod overlay;
 mod preset;
 mod reader;
 mod remote;
@@ -34,6 +37,7 @@ pub use limits::{Limits, RatePolicy};
 pub use listener::{Identity, Listener};
 pub use mistake::{Mistake, Mistakes};
 pub use more_kinds::{ListenAddress, Secret};
+pub use overlay::{Overlaid, Overlay, typed};
 pub use preset::Preset;
 pub use reader::Origin;
 pub use remote::{Remote, Scheme};

@@ -155,14 +155,14 @@ fn problem_with(key: &str, found: &Found, known: &[String]) -> Option<String> {
     Some(no_such(key, known))
 }
 
-fn no_such(key: &str, known: &[String]) -> String {
+pub(super) fn no_such(key: &str, known: &[String]) -> String {
     match nearest(key, known) {
         Some(nearest) => format!("no such setting; did you mean {nearest}?"),
         None => "no such setting".to_owned(),
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     !name.is_empty() && name.bytes().all(plain)
 }

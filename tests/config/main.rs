@@ -7,6 +7,7 @@ mod documents;
 mod import;
 mod layers;
 mod mistakes;
+mod overlay;
 
 use nightjar::config::{Config, Loaded, Mistakes, Sources};
 use std::ffi::OsString;
