@@ -10,6 +10,7 @@
 //! | `routes`, `answer` | the paths, and what all answers have in common |
 //! | `health`, `status`, `rates`, `metrics`, `exposition` | how the broker is |
 //! | `clients`, `subscriptions`, `retained`, `publish` | who is there, and what is kept |
+//! | `bridges` | bridges to other brokers |
 //! | `operate` | configuration, log, rules |
 //! | `watch`, `console` | what happens; the page's own MQTT connection |
 //! | `patient` | a socket whose reader may not keep it for ever |
@@ -18,6 +19,7 @@
 mod access;
 mod answer;
 mod assets;
+mod bridges;
 mod clients;
 mod console;
 mod exposition;
@@ -37,6 +39,10 @@ mod subscriptions;
 mod token;
 mod watch;
 
+pub use bridges::{
+    BRIDGE_STATES, BridgeChange, BridgeQueue, BridgeRefused, BridgeRule, BridgeStatus, Carried, Mapped, MappedTopic,
+    NotTaken, SetAside,
+};
 pub use metrics::{Kind, METRICS, Metric, manual};
 pub use routes::document;
 pub use server::{Server, start};
@@ -109,6 +115,21 @@ pub trait Operator: Send + Sync {
 
     /// The listeners that are open.
     fn listeners(&self) -> Vec<ListenerStatus>;
+
+    /// All bridges, by name.
+    fn bridges(&self) -> Vec<BridgeStatus>;
+
+    /// One bridge.
+    fn bridge(&self, name: &str) -> Option<BridgeStatus>;
+
+    /// What becomes of a topic, by the rules in force; none if there is no such bridge.
+    fn map_topic(&self, bridge: &str, topic: &str) -> Option<MappedTopic>;
+
+    /// Changes a bridge, for good.
+    ///
+    /// # Errors
+    /// With every mistake that there would be, or what is in the way; everything stays as it was.
+    fn change_bridge(&self, name: &str, change: BridgeChange) -> Result<(), BridgeRefused>;
 }
 
 /// What a reload came to.

@@ -7,7 +7,8 @@ use super::rates::Samples;
 use super::token::Token;
 use super::{Operator, Rules};
 use super::{
-    assets, clients, console, exposition, health, login, operate, publish, retained, status, subscriptions, watch,
+    assets, bridges, clients, console, exposition, health, login, operate, publish, retained, status, subscriptions,
+    watch,
 };
 use crate::broker::Handle;
 use crate::broker::inspect::Time;
@@ -99,6 +100,14 @@ fn described() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(retained::list))
         .routes(routes!(retained::read, retained::forget))
         .routes(routes!(publish::publish))
+        .routes(routes!(bridges::bridges))
+        .routes(routes!(bridges::bridge, bridges::add, bridges::set, bridges::remove))
+        .routes(routes!(bridges::reset))
+        .routes(routes!(bridges::reset_one))
+        .routes(routes!(bridges::pause))
+        .routes(routes!(bridges::resume))
+        .routes(routes!(bridges::drain))
+        .routes(routes!(bridges::map))
         .routes(routes!(operate::test_rule))
         .routes(routes!(operate::config))
         .routes(routes!(operate::reload))

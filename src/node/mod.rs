@@ -10,10 +10,12 @@
 //! | `bridges` | bridges, and how they come in |
 //! | `doors` | listeners, opened, changed and closed |
 //! | `reload` | a new configuration for a node that runs |
+//! | `change` | bridges changed while it runs, for good |
 //! | `systemd` | what a service manager is told |
 //! | `operator` | what the admin door asks |
 
 mod bridges;
+mod change;
 mod doors;
 mod operator;
 mod parts;
@@ -31,6 +33,7 @@ use crate::env::clock::Clock;
 use crate::env::signal::Signal;
 use crate::env::{signal, task};
 use crate::store::{Durability, Store, StoreConfig, StoreError};
+use change::Kept;
 use doors::{COMMANDS, Command, Doors};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -109,6 +112,7 @@ struct Inside {
 
 struct State {
     loaded: Loaded,
+    kept: Kept,
     doors: Doors,
 }
 
@@ -147,7 +151,8 @@ impl Node {
         }
         doors.apply(change);
         doors.limit_console(Arc::new(Limits::new(config, None)));
-        let state = Mutex::new(State { loaded, doors });
+        let kept = Kept::new(&loaded.config);
+        let state = Mutex::new(State { loaded, kept, doors });
         let inside = Arc::new_cyclic(|inside| Inside {
             broker: Arc::clone(&broker),
             bridges: Bridges::new(bridges::host(inside), Handle::new(Arc::clone(&broker)), clock.clone()),

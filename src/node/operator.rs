@@ -2,7 +2,9 @@
 
 use super::Inside;
 use super::reload::ReloadError;
-use crate::admin::{self, ListenerStatus, Operator, Reloaded, Rules, file_token};
+use crate::admin::{
+    self, BridgeChange, BridgeRefused, BridgeStatus, ListenerStatus, MappedTopic, Operator, Reloaded, Rules, file_token,
+};
 use crate::broker::inspect::Time;
 use crate::broker::{Adopted, Handle, Listener};
 use crate::config::{Config, Level};
@@ -57,6 +59,22 @@ impl Operator for Inside {
 
     fn listeners(&self) -> Vec<ListenerStatus> {
         self.state.lock().doors.listeners().iter().map(|listener| status(listener)).collect()
+    }
+
+    fn bridges(&self) -> Vec<BridgeStatus> {
+        self.bridge_statuses()
+    }
+
+    fn bridge(&self, name: &str) -> Option<BridgeStatus> {
+        self.bridge_status(name)
+    }
+
+    fn map_topic(&self, bridge: &str, topic: &str) -> Option<MappedTopic> {
+        self.bridges.one(bridge).map(|shown| super::bridges::map(&shown.plan.rules, topic))
+    }
+
+    fn change_bridge(&self, name: &str, change: BridgeChange) -> Result<(), BridgeRefused> {
+        Inside::change_bridge(self, name, change)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::operator::rules;
 use super::parts::{Previous, parts};
-use super::{Error, Inside, unix_mode};
+use super::{Error, Inside, State, unix_mode};
 use crate::broker::Limits;
-use crate::config::{Changes, Config, Mistakes};
+use crate::config::{Changes, Config, Loaded, Mistakes, Sources};
 use crate::telemetry;
 use crate::transport::Tls;
+use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error as ThisError;
 
@@ -23,6 +24,14 @@ pub enum ReloadError {
     /// A new listener cannot be opened.
     #[error("{0}")]
     Listen(String),
+    /// What was changed cannot be kept.
+    #[error("{}: {source}", path.display())]
+    Keep {
+        /// The file that it was to be kept in.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
 }
 
 impl Inside {
@@ -44,7 +53,19 @@ impl Inside {
 
     fn try_reload(&self) -> Result<Changes, ReloadError> {
         let mut state = self.state.lock();
-        let loaded = Config::load(&self.sources)?;
+        let overlaid = state.kept.overlaid()?;
+        let sources = Sources { overlaid: Some(overlaid), ..self.sources.clone() };
+        let loaded = Config::load(&sources)?;
+        self.take_up(&mut state, loaded, |_| Ok(()))
+    }
+
+    /// Puts a configuration in force. `keep` is called when nothing else can fail any more.
+    pub(super) fn take_up(
+        &self,
+        state: &mut State,
+        loaded: Loaded,
+        keep: impl FnOnce(&mut State) -> Result<(), ReloadError>,
+    ) -> Result<Changes, ReloadError> {
         let changes = state.loaded.config.changes(&loaded.config);
         let access = self.broker.access();
         let previous = Previous { access: &access, tls: state.doors.tls() };
@@ -54,6 +75,7 @@ impl Inside {
         let backlog = loaded.config.limits.backlog;
         let change = state.doors.prepare(listeners, backlog, |name| unix_mode(&loaded.config, name));
         let change = change.map_err(|error: Error| ReloadError::Listen(error.to_string()))?;
+        keep(state)?;
         // From here on nothing fails.
         state.doors.apply(change);
         state.doors.limit_console(Arc::new(Limits::new(&loaded.config, None)));

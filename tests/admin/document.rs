@@ -1,7 +1,7 @@
 //! The description of the API: complete, and true.
 
 use crate::http::Door;
-use crate::support::{Connect, Will, prop};
+use crate::support::{Connect, Will, prop, secs, wait_until};
 use serde_json::{Value, json};
 
 /// The schema that `schema` refers to.
@@ -83,6 +83,9 @@ fn check(document: &Value, schema: &Value, value: &Value, place: &str, wrong: &m
 #[test]
 fn answers_are_what_the_document_says() {
     let door = Door::open(&[]);
+    let bridge = json!({"address": "mqtt://127.0.0.1:1", "topics": ["out/# out 1", "in/# in 1"]});
+    assert_eq!(door.send("PUT", "/api/v1/bridges/hub", &bridge).status, 200);
+    wait_until("the bridge fails", secs(10), || door.get("/api/v1/bridges/hub").json()["last_error"].is_string());
     let will = Will::new("w", "x").delay(5);
     let connect = Connect::v5("a").clean(false).expiry(300).prop(prop::maximum_packet_size(100)).will(will);
     let mut client = connect.open(&door.broker);
@@ -100,10 +103,11 @@ fn answers_are_what_the_document_says() {
     for (path, methods) in paths {
         assert!(methods.as_object().unwrap().values().all(|of| of["responses"].is_object()), "{path}");
         let Some(responses) = methods["get"]["responses"].as_object() else { continue };
-        let real = path.replace("{client_id}", "a").replace("{topic}", "t%2Fr");
+        let real = path.replace("{client_id}", "a").replace("{topic}", "t%2Fr").replace("{bridge}", "hub");
         let real = match path.rsplit('/').next() {
             Some("test") => format!("{real}?action=receive&topic=t"),
             Some("explain") => format!("{real}?client=a&topic=t/x"),
+            Some("map") => format!("{real}?topic=out/x"),
             Some("trace") => format!("{real}?client=a&seconds=1"),
             _ => real,
         };
@@ -119,7 +123,7 @@ fn answers_are_what_the_document_says() {
         check(&document, content, &answer.json(), path, &mut wrong);
         assert!(wrong.is_empty(), "{wrong:#?}\n{}", answer.text());
     }
-    assert!(asked > 12, "{asked}");
+    assert!(asked > 15, "{asked}");
     let published = door.send("POST", "/api/v1/publish", &json!({"topic": "t"})).json();
     let schema =
         &document["paths"]["/api/v1/publish"]["post"]["responses"]["200"]["content"]["application/json"]["schema"];

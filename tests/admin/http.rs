@@ -46,6 +46,17 @@ impl Answer {
 impl Door {
     #[track_caller]
     pub(crate) fn open(settings: &[&str]) -> Self {
+        Self::of(settings, Broker::with)
+    }
+
+    /// One of a broker with this config file.
+    #[track_caller]
+    pub(crate) fn configured(config: &str) -> Self {
+        Self::of(&[], |settings| Broker::configured_with(config, &[], settings))
+    }
+
+    #[track_caller]
+    fn of(settings: &[&str], broker: impl FnOnce(&[&str]) -> Broker) -> Self {
         let port = free_port();
         let own = [
             format!("admin.address=127.0.0.1:{port}"),
@@ -53,7 +64,7 @@ impl Door {
             format!("admin.read_token={READ_TOKEN}"),
         ];
         let all: Vec<&str> = own.iter().map(String::as_str).chain(settings.iter().copied()).collect();
-        Self { broker: Broker::with(&all), port }
+        Self { broker: broker(&all), port }
     }
 
     /// Sends these bytes over TCP; the answer is all that comes until the end.

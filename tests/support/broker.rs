@@ -52,7 +52,13 @@ impl Broker {
     /// where `files` (name and content) are written first.
     #[track_caller]
     pub fn configured(config: &str, files: &[(&str, &str)]) -> Self {
-        let mut broker = Self::prepare(&[]);
+        Self::configured_with(config, files, &[])
+    }
+
+    /// The same, with settings of the form `section.key=value` over the file.
+    #[track_caller]
+    pub fn configured_with(config: &str, files: &[(&str, &str)], settings: &[&str]) -> Self {
+        let mut broker = Self::prepare(settings);
         broker.configured = true;
         files.iter().for_each(|(name, text)| broker.write(name, text));
         broker.configure(config);
