@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
@@ -31,6 +31,7 @@ pub(super) async fn metrics(Of(state): Of<Arc<State>>) -> Result<Response, Failu
         durability: state.handle.durability(),
         snapshot,
         listeners,
+        bridges: state.operator.bridges(),
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(facts));
@@ -59,19 +60,26 @@ fn write(metric: &Metric, values: Values, encoder: &mut DescriptorEncoder<'_>) -
     match values {
         Values::One(value) if metric.kind == Kind::Counter => of.encode_counter::<NoLabelSet, _, f64>(&value, None),
         Values::One(value) => of.encode_gauge(&value),
-        Values::Each(values) => values.iter().try_for_each(|(label, value)| {
-            let labels = [(metric.label, label.as_str())];
-            let mut series = of.encode_family(&labels)?;
-            match metric.kind {
-                Kind::Counter => series.encode_counter::<NoLabelSet, _, f64>(value, None),
-                _ => series.encode_gauge(value),
-            }
-        }),
+        Values::Each(values) => values
+            .into_iter()
+            .try_for_each(|(label, value)| one_of(metric.kind, &[(metric.label, label)], value, &mut of)),
+        Values::Series(values) => {
+            values.iter().try_for_each(|(labels, value)| one_of(metric.kind, labels, *value, &mut of))
+        }
         Values::Times(latency) => {
             let (sum, count, buckets) = seconds(&latency);
             of.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
         }
         Values::Labels(labels) => of.encode_info(&labels),
+    }
+}
+
+/// One of the series of a metric.
+fn one_of(kind: Kind, labels: &[(&str, String)], value: f64, of: &mut MetricEncoder<'_>) -> fmt::Result {
+    let mut series = of.encode_family(&labels)?;
+    match kind {
+        Kind::Counter => series.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        _ => series.encode_gauge(&value),
     }
 }
 

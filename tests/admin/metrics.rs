@@ -27,7 +27,7 @@ fn metric_of(series: &str) -> Option<&'static str> {
 
 #[test]
 fn every_metric_of_the_table_is_served_and_no_other() {
-    let door = Door::open(&[]);
+    let door = Door::open(&["bridges.hub.address=mqtt://127.0.0.1:1", "bridges.hub.topics=secret/bridged out 1"]);
     let mut client = Connect::v5("secret-client").clean(false).expiry(300).open(&door.broker);
     client.subscribe("secret/topic", 1);
     client.publish("secret/topic", "x", 1);
@@ -50,6 +50,14 @@ fn every_metric_of_the_table_is_served_and_no_other() {
     assert!(missing.is_empty(), "{missing:?}\n{text}");
     assert!(text.contains("nightjar_messages_dropped_total{reason=\"queue_full\"} 0"), "{text}");
     assert!(text.contains("nightjar_clients_connected 1"), "{text}");
+    for line in [
+        "nightjar_bridge_connected{bridge=\"hub\"} 0",
+        "nightjar_bridge_state{bridge=\"hub\",state=\"connected\"} 0",
+        "nightjar_bridge_messages_total{bridge=\"hub\",rule=\"1\",direction=\"out\"} 0",
+        "nightjar_bridge_set_aside_total{bridge=\"hub\",reason=\"closed_at\"} 0",
+    ] {
+        assert!(text.lines().any(|told| told.strip_suffix(".0").unwrap_or(told) == line), "{line}\n{text}");
+    }
     let acks = series.iter().find(|line| line.starts_with("nightjar_ack_latency_seconds_count ")).unwrap();
     assert_ne!(acks.rsplit(' ').next(), Some("0"));
 }
