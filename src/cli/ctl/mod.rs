@@ -1,5 +1,6 @@
 //! `nightjar ctl`: what operators ask of a broker that runs, and tell it. It speaks to the admin door.
 
+mod bridge;
 pub(super) mod client;
 mod table;
 mod watch;
@@ -11,6 +12,15 @@ use hyper::Method;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+const BRIDGE_EXAMPLES: &str = "\
+Examples:
+  nightjar ctl bridge list
+  nightjar ctl bridge add hub --address mqtts://hub.example --topic 'sensors/# out 1'
+  nightjar ctl bridge pause hub
+  nightjar ctl bridge map hub sensors/7
+
+Changes are kept in bridges.toml in the data folder, over the config file, and outlive a restart.";
 
 /// What `nightjar ctl` is asked.
 #[derive(Debug, Parser)]
@@ -79,6 +89,9 @@ enum Command {
     Retained(Retained),
     /// Where clients come in
     Listeners,
+    /// Bridges to other brokers
+    #[command(subcommand, after_help = BRIDGE_EXAMPLES)]
+    Bridge(bridge::Bridge),
     /// Publish a message
     Publish {
         /// The topic
@@ -252,6 +265,7 @@ pub(super) fn run(ctl: Ctl, environment: Vec<(OsString, OsString)>) -> Result<()
                 ("CERTIFICATE EXPIRES", "/certificate_expires"),
             ],
         ),
+        Command::Bridge(bridge) => asker.bridge(bridge),
         Command::Publish { topic, message, qos, retain } => {
             let body = json!({"topic": topic, "payload": message, "qos": qos, "retain": retain});
             let answer = asker.client.call(Method::POST, "/api/v1/publish", Some(&body))?;
