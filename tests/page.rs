@@ -53,7 +53,8 @@ fn the_page_of_a_broker() {
     let port = free_port();
     let address = format!("admin.address=127.0.0.1:{port}");
     let token = format!("admin.token={TOKEN}");
-    let broker = Broker::with(&[&address, &token]);
+    let bridge = ["bridges.hub.address=mqtt://127.0.0.1:1", "bridges.hub.topics=bridged/# out 1 \"\" far/"];
+    let broker = Broker::with(&[&address, &token, bridge[0], bridge[1]]);
     let mut away = Connect::v5(SESSION).clean(true).expiry(3600).open(&broker);
     away.subscribe("page/#", 1);
     away.disconnect();

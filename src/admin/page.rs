@@ -32,6 +32,7 @@ pub const ASSETS: &[Asset] = &[
     asset!(IMAGE, "icon.svg"),
     asset!(SCRIPT, "api.js"),
     asset!(SCRIPT, "app.js"),
+    asset!(SCRIPT, "bridges.js"),
     asset!(SCRIPT, "chart.js"),
     asset!(SCRIPT, "client.js"),
     asset!(SCRIPT, "config.js"),

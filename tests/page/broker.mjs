@@ -25,7 +25,8 @@ async function everyScreen() {
     await page.emulateMedia({ colorScheme: scheme });
     for (const [name, hash, text] of [
       ['overview', '#/', 'Acknowledgements are durable'], ['clients', '#/clients', 'console-'], ['sessions', '#/sessions', session || 'Sessions'],
-      ['subscriptions', '#/subscriptions?topic=page/1', session || 'Subscriptions'], ['retained', '#/retained', RETAINED], ['config', '#/config', '[admin]'],
+      ['subscriptions', '#/subscriptions?topic=page/1', session || 'Subscriptions'], ['retained', '#/retained', RETAINED],
+      ['bridges', '#/bridges', 'mqtt://127.0.0.1:1'], ['bridge', '#/bridges/hub', 'bridged/#'], ['config', '#/config', '[admin]'],
     ]) {
       await visit(page, hash);
       await page.locator('main').filter({ hasText: text }).waitFor();
@@ -52,6 +53,28 @@ async function retained() {
   await page.getByRole('button', { name: 'Delete' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
   await page.getByText('This topic has no retained message.').waitFor();
+}
+
+/** Its remote is not there. */
+async function bridged() {
+  await visit(page, '#/');
+  await page.getByText('Bridges that are not connected').waitFor();
+  await visit(page, '#/bridges');
+  await page.getByText('Waiting').waitFor();
+  await page.getByRole('link', { name: 'hub' }).click();
+  await page.getByLabel('Topic', { exact: true }).fill('bridged/1');
+  await page.getByRole('button', { name: 'Map' }).click();
+  await page.getByText('far/bridged/1').waitFor();
+  for (const [button, state] of [['Pause', '! Paused'], ['Resume', /Waiting|Connecting/], ['Drain', /Drain|Waiting|Connecting/]]) {
+    await page.getByRole('button', { name: button, exact: true }).click();
+    await page.getByRole('dialog').getByRole('button', { name: button, exact: true }).click();
+    await page.locator('.facts').getByText(state).first().waitFor();
+  }
+  await page.getByText('mode', { exact: true }).waitFor();
+  await picture('bridge-changed');
+  await page.getByRole('button', { name: 'Remove' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await page.getByText('There is no bridge of this name.').waitFor();
 }
 
 async function absent() {
@@ -102,6 +125,7 @@ try {
   await overview();
   await everyScreen();
   await kick();
+  await bridged();
   if (session) await absent();
   await retained();
   await configuration();

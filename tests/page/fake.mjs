@@ -48,9 +48,29 @@ function makeRetained() {
   return topics.map((topic, i) => ({ topic, data: Buffer.from(payloads[i % payloads.length]), qos: i % 3, retained_at: at(-i * 60_000), expires_at: i % 4 ? null : at(3_600_000) }));
 }
 
+function makeBridges() {
+  const carries = (line, sent, received) => ({ line, sent: { messages: sent, bytes: sent * 61 }, received: { messages: received, bytes: received * 40 } });
+  const of = (name, state, more = {}) => ({
+    name, state, since: at(-812_000), mode: 'running', address: `mqtts://${name}.example:8883`, addresses: [`mqtts://${name}.example:8883`, 'mqtts://10.0.0.2:8883'],
+    speaks: state === 'connected' ? 'MQTT 5' : null, last_error: null, last_error_at: null, retry_at: null,
+    queue: { messages: 0, bytes: 0, oldest_ms: null, under_way: 0, dropped: 0 }, set_aside: { too_large: 0, refused: 0, closed_at: 0 }, not_taken: { too_large: 0, refused: 0 },
+    acknowledged: 81_203, unmatched: 0, echoes: 12, connects: 3, failures: 2, refused_filters: [],
+    rules: [carries('"sensors/#" out 1 "" "plant7/"', 81_210, 0), carries('"commands/#" in 1 "" "plant7/"', 0, 512)], changed: [], ...more,
+  });
+  return [
+    of('cloud', 'connected', { queue: { messages: 3, bytes: 540, oldest_ms: 1000, under_way: 3, dropped: 0 }, changed: ['keep_alive'] }),
+    of('hub', 'waiting', {
+      last_error: `mqtts://hub.example:8883: ${ODD.markup} refused: NotAuthorized (0x87)`, last_error_at: at(-4000), retry_at: at(21_000), failures: 41,
+      queue: { messages: 120_331, bytes: 21_000_000, oldest_ms: 5_400_000, under_way: 0, dropped: 7 }, set_aside: { too_large: 2, refused: 0, closed_at: 1 },
+      refused_filters: [`${ODD.rtl}/#`], rules: [carries(`"${ODD.markup}/#" out 2 "" ""`, 4, 0), carries(`"${'deep/'.repeat(40)}#" both 1 "" ""`, 0, 0)],
+    }),
+    of('night-shift', 'paused', { mode: 'paused', address: null }), of('spare', 'idle', { connects: 0 }), of('old', 'drained', { mode: 'draining' }),
+  ];
+}
+
 /** The server; `state` may be changed while it runs. `broker` is the port of a WebSocket listener. */
 export function fake(broker) {
-  const state = { clients: makeClients(), retained: makeRetained(), mode: 'good', level: 'info', drops: 120, gone: false };
+  const state = { clients: makeClients(), bridges: makeBridges(), retained: makeRetained(), mode: 'good', level: 'info', drops: 120, gone: false };
 
   const CHECKS = {
     good: [['journal', true, 'written 12 ms ago'], ['disk', true, '61 GB free'], ['listeners', true, '3 open'], ['loops', true, '2 of 2 answer']],
@@ -111,12 +131,34 @@ export function fake(broker) {
   const find = (id) => state.clients.find((c) => c.client_id === id);
   const none = { code: 404, error: 'not found' };
 
+  /** The answer about one bridge. */
+  function bridgeAnswer(method, [, id, what], query) {
+    const found = state.bridges.find((b) => b.name === id);
+    if (!found) return none;
+    if (what === 'map') {
+      const topic = query.get('topic');
+      return { topic, out: topic.startsWith('sensors/') ? { topic: `plant7/${topic}`, rule: 1, line: found.rules[0].line } : null, in: null };
+    }
+    if (method === 'DELETE' && !what) state.bridges = state.bridges.filter((b) => b !== found);
+    if (what === 'settings') found.changed = [];
+    if (method === 'POST') {
+      if (id === 'spare') return { code: 422, error: 'the configuration has mistakes: everything stays as it was', mistakes: [`--set: bridges.spare.mode: ${ODD.markup} is set there`] };
+      [found.mode, found.state] = { pause: ['paused', 'paused'], resume: ['running', 'connected'], drain: ['draining', 'draining'] }[what];
+      if (!found.changed.includes('mode')) found.changed.push('mode');
+    }
+    return found;
+  }
+
   /** The answer to one question, as a value. */
   function answer(method, parts, query, body) {
     const [what, id] = parts;
     switch (`${method} ${what}${id === undefined ? '' : '/:id'}`) {
       case 'GET status': return status();
       case 'GET listeners': return listeners();
+      case 'GET bridges':
+        for (const b of state.bridges) if (b.state === 'connected') b.rules[0].sent.messages += 37;
+        return state.bridges;
+      case 'GET bridges/:id': case 'POST bridges/:id': case 'DELETE bridges/:id': return bridgeAnswer(method, parts, query);
       case 'GET clients': return paged(state.clients.filter((c) => c.client_id.includes(query.get('match') || '') && (!query.get('user') || c.user === query.get('user'))), query);
       case 'GET clients/:id': return find(id) ? client(find(id)) : none;
       case 'GET sessions': return paged(state.clients.filter((c) => !c.clean_start).map(session), query);

@@ -23,7 +23,9 @@ const SCREENS = [
   ['overview', '#/', 'Journal and disk'], ['clients', '#/clients', 'plant-000'], ['client', '#/clients/plant-003', 'May it'],
   ['odd-client', `#/clients/${id(ODD.long)}`, 'Not delivered'], ['sessions', '#/sessions', 'plant-'],
   ['subscriptions', '#/subscriptions', 'plant/0/+/temperature'], ['retained', '#/retained', 'plant/0/temperature'],
-  ['message', `#/retained/${id(ODD.markup)}`, '21.5'], ['console', '#/console', 'Publish'], ['trace', '#/trace', 'Address'],
+  ['message', `#/retained/${id(ODD.markup)}`, '21.5'], ['bridges', '#/bridges', 'night-shift'],
+  ['bridge', '#/bridges/hub', 'refused: NotAuthorized'], ['bridge-connected', '#/bridges/cloud', 'MQTT 5'],
+  ['console', '#/console', 'Publish'], ['trace', '#/trace', 'Address'],
   ['config', '#/config', 'durability'], ['nowhere', '#/nowhere', 'no such screen'],
 ];
 
@@ -123,6 +125,52 @@ async function retainedScreen() {
   check('the message is gone', !state.retained.some((m) => m.topic === 'a//b'));
 }
 
+async function bridgesScreen() {
+  await visit(page, '#/');
+  const late = page.locator('section', { hasText: 'Bridges that are not connected' });
+  await late.getByRole('link', { name: 'hub' }).waitFor();
+  equal('those that should be connected and are not', await late.getByRole('link').count(), 1);
+  await visit(page, '#/bridges');
+  for (const [bridge, state] of [['cloud', '✓ Connected'], ['hub', '✕ Waiting'], ['night-shift', '! Paused'], ['spare', '– Idle'], ['old', '– Drained']]) {
+    await row(bridge).getByText(state, { exact: true }).waitFor();
+  }
+  // The second look tells how much moves.
+  await row('cloud').getByText(/^\d+(\.\d)?\/s$/).first().waitFor();
+  await row('cloud').getByRole('link').click();
+  await page.getByText('plant7/').first().waitFor();
+  equal('the title', await page.title(), 'cloud · Nightjar');
+  await page.getByLabel('Topic', { exact: true }).fill('sensors/7');
+  await page.getByRole('button', { name: 'Map' }).click();
+  await page.getByText('plant7/sensors/7').waitFor();
+  await page.getByText('no rule carries it').waitFor();
+  await picture('bridge-mapped');
+  const ask = async (button, answer) => {
+    await page.getByRole('button', { name: button, exact: true }).click();
+    await page.getByRole('dialog').getByRole('button', { name: answer, exact: true }).click();
+  };
+  const cloud = () => state.bridges.find((b) => b.name === 'cloud');
+  await ask('Pause', 'Cancel');
+  equal('nothing is done without a yes', cloud().mode, 'running');
+  await ask('Pause', 'Pause');
+  await page.getByText('Paused.').waitFor();
+  await page.getByRole('button', { name: 'Resume' }).waitFor();
+  check('a bridge that is paused is not paused again', await page.getByRole('button', { name: 'Pause', exact: true }).isHidden());
+  await ask('Resume', 'Resume');
+  await page.getByText('Resumed.').waitFor();
+  await ask('Drain', 'Drain');
+  await page.getByText('Draining.').waitFor();
+  equal('it drains', cloud().mode, 'draining');
+  await ask('Undo changes', 'Undo changes');
+  await page.getByText('Undone.').waitFor();
+  await ask('Remove', 'Remove');
+  await page.getByText('There is no bridge of this name.').waitFor();
+  check('the bridge is gone', !cloud());
+  await visit(page, '#/bridges/spare');
+  await ask('Pause', 'Pause');
+  await page.locator('.mistakes').getByText('is set there').waitFor();
+  await picture('bridge-mistakes');
+}
+
 async function traceAndConfig() {
   await visit(page, '#/trace');
   await page.getByRole('button', { name: 'Start' }).click();
@@ -182,7 +230,7 @@ try {
   await picture('login');
   await wellFormed(page, 'the login');
   await login(page, base, TOKEN);
-  for (const part of [everyScreen, headlines, clientsScreen, oneClient, retainedScreen, traceAndConfig, troubles]) await part();
+  for (const part of [everyScreen, headlines, clientsScreen, oneClient, retainedScreen, bridgesScreen, traceAndConfig, troubles]) await part();
   check(`nothing went wrong beside:\n${wrong.join('\n')}`, wrong.length === 0);
   check('no markup of a client was read', (await page.title()) !== 'hacked');
   console.log(`ok: ${counted()} checks of the page`);

@@ -1,6 +1,7 @@
 // Which screen is shown, how often it asks, and who may see it.
 
 import { api, whenLoggedOut } from './api.js';
+import { bridge, bridges } from './bridges.js';
 import { client } from './client.js';
 import { config } from './config.js';
 import { console_ } from './console.js';
@@ -20,6 +21,7 @@ const SCREENS = [
   ['sessions', 'Sessions', sessions],
   ['subscriptions', 'Subscriptions', subscriptions],
   ['retained', 'Retained', retained, message],
+  ['bridges', 'Bridges', bridges, bridge],
   ['console', 'Console', console_],
   ['trace', 'Trace', trace],
   ['config', 'Config', config],

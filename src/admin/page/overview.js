@@ -1,6 +1,7 @@
 // One screen: is what is acknowledged durable, who is connected, what moves, what is dropped and why.
 
 import { api } from './api.js';
+import { bridgeLink, isLate, reason, stateOf } from './bridges.js';
 import { chart } from './chart.js';
 import { ago, bound, bytes, clockTime, count, duration, fullTime, milliseconds, moment, perSecond, short, words } from './format.js';
 import { rateOf, series } from './history.js';
@@ -144,11 +145,20 @@ export function overview(root) {
     { title: 'Connections', number: true, value: (row) => `${count(row.connections)} of ${bound(row.max_connections)}` },
     { title: 'Certificate ends', value: certificate },
   ], { key: (row) => row.name, empty: 'No listener is open.' });
+  const late = table('Bridges that are not connected', [
+    { title: 'Bridge', value: bridgeLink },
+    { title: 'State', value: stateOf },
+    { title: 'Queued', number: true, value: (row) => count(row.queue.messages) },
+    { title: 'Last error', value: reason },
+  ], { key: (row) => row.name });
+  const latePanel = panel('Bridges that are not connected', late.element);
+  latePanel.hidden = true;
   const journal = facts();
   const about = facts();
 
   root.append(
     headline,
+    latePanel,
     h('div', { class: 'tiles' }, Object.values(tiles).map((t) => t.element)),
     panel('Last five minutes', h('div', { class: 'charts' }, charts.map(([c]) => c.element))),
     h('div', { class: 'columns' },
@@ -210,8 +220,11 @@ export function overview(root) {
       said = '';
     },
     async refresh() {
-      const answer = await api('listeners');
+      const [answer, bridges] = await Promise.all([api('listeners'), api('bridges')]);
       listeners.update(Array.isArray(answer) ? answer : answer.items || []);
+      const away = bridges.filter(isLate);
+      latePanel.hidden = away.length === 0;
+      late.update(away);
     },
   };
 }
