@@ -2,11 +2,12 @@
 
 use super::Inside;
 use crate::admin::{BridgeQueue, BridgeRule, BridgeStatus, Carried, Mapped, MappedTopic, NotTaken, SetAside};
-use crate::bridge::{self, Host, Shown, State};
+use crate::bridge::{self, Host, Plan, Shown, State};
 use crate::broker::Listener;
 use crate::broker::inspect::Time;
 use crate::config::{Mode, Origin};
-use nightjar_policy::{TopicRules, Way};
+use nightjar_base::Wall;
+use nightjar_policy::{TopicRule, Way};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 
@@ -28,12 +29,12 @@ pub(super) fn host(inside: &Weak<Inside>) -> Arc<dyn Host> {
 
 impl Inside {
     pub(super) fn bridge_statuses(&self) -> Vec<BridgeStatus> {
-        let changed = self.changed();
-        self.bridges.all().iter().map(|shown| status(shown, &changed)).collect()
+        let (changed, now) = (self.changed(), self.clock.now());
+        self.bridges.all().iter().map(|shown| status(shown, &changed, now)).collect()
     }
 
     pub(super) fn bridge_status(&self, name: &str) -> Option<BridgeStatus> {
-        self.bridges.one(name).map(|shown| status(&shown, &self.changed()))
+        self.bridges.one(name).map(|shown| status(&shown, &self.changed(), self.clock.now()))
     }
 
     /// The settings that were changed while the node runs: bridge and key.
@@ -50,11 +51,18 @@ impl Inside {
     }
 }
 
-fn status(shown: &Shown, changed: &[(String, String)]) -> BridgeStatus {
+/// The rules as they were written. One that is there twice counts once.
+fn lines(plan: &Plan) -> Vec<String> {
+    let mut written = plan.bridge.topics.iter();
+    let mut line = |rule: &TopicRule| written.find(|line| line.parse().as_ref() == Ok(rule)).cloned();
+    plan.rules.rules().iter().map(|rule| line(rule).unwrap_or_else(|| rule.to_string())).collect()
+}
+
+fn status(shown: &Shown, changed: &[(String, String)], time: Wall) -> BridgeStatus {
     let Shown { plan, now, counts, queue, oldest } = shown;
     let settings = &plan.bridge;
     let is_there = matches!(now.state, State::Connected | State::Draining);
-    let rule = |(number, rule): (usize, &nightjar_policy::TopicRule)| {
+    let rule = |(number, line): (usize, String)| {
         // Rules that have just been changed are counted a moment later.
         let count = |of: fn(&bridge::RuleCounts) -> &bridge::Carried| {
             let counted = counts.rules.get(number).map(of);
@@ -63,12 +71,13 @@ fn status(shown: &Shown, changed: &[(String, String)]) -> BridgeStatus {
                 bytes: counted.bytes.get(),
             })
         };
-        BridgeRule { line: rule.to_string(), sent: count(|rule| &rule.sent), received: count(|rule| &rule.received) }
+        BridgeRule { line, sent: count(|rule| &rule.sent), received: count(|rule| &rule.received) }
     };
     BridgeStatus {
         name: settings.name.clone(),
         state: now.state.name(),
-        since: Time(now.since),
+        // One that was just added has not begun yet.
+        since: Time(if now.since == Wall::default() { time } else { now.since }),
         mode: match settings.mode {
             Mode::Running => "running",
             Mode::Paused => "paused",
@@ -99,16 +108,17 @@ fn status(shown: &Shown, changed: &[(String, String)]) -> BridgeStatus {
         connects: counts.connects.get(),
         failures: counts.failures.get(),
         refused_filters: now.refused_filters.clone(),
-        rules: plan.rules.rules().iter().enumerate().map(rule).collect(),
+        rules: lines(plan).into_iter().enumerate().map(rule).collect(),
         changed: changed.iter().filter(|(of, _)| *of == settings.name).map(|(_, field)| field.clone()).collect(),
     }
 }
 
 /// What becomes of a topic in both directions.
-pub(super) fn map(rules: &TopicRules, topic: &str) -> MappedTopic {
+pub(super) fn map(plan: &Plan, topic: &str) -> MappedTopic {
+    let lines = lines(plan);
     let mapped = |way| {
-        let (number, name) = rules.map(way, topic)?;
-        Some(Mapped { topic: name, rule: number + 1, line: rules.rules()[number].to_string() })
+        let (number, name) = plan.rules.map(way, topic)?;
+        Some(Mapped { topic: name, rule: number + 1, line: lines.get(number).cloned().unwrap_or_default() })
     };
     MappedTopic { topic: topic.to_owned(), out: mapped(Way::Out), inward: mapped(Way::In) }
 }
@@ -116,6 +126,7 @@ pub(super) fn map(rules: &TopicRules, topic: &str) -> MappedTopic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Config};
 
     #[test]
     fn every_state_has_its_name_in_the_metrics() {
@@ -123,13 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_is_mapped_both_ways() {
-        let lines = ["a/# out 1", "b/# both 1 here/ there/"].map(|line| line.parse().expect("a rule"));
-        let rules = TopicRules::new(lines.to_vec()).expect("they can stand together");
-        let name = |mapped: Option<Mapped>| mapped.map(|mapped| (mapped.rule, mapped.topic));
-        let found = map(&rules, "here/b/1");
-        assert_eq!((name(found.out), name(found.inward)), (Some((2, "there/b/1".to_owned())), None));
-        let found = map(&rules, "there/b/1");
-        assert_eq!((name(found.out), name(found.inward)), (None, Some((2, "here/b/1".to_owned()))));
+    fn a_topic_is_mapped_both_ways_by_rules_as_they_were_written() {
+        let config = Config::default();
+        let topics = ["a/#  out 1", "a/# OUT 1", "b/# both 1 here/ there/"].map(str::to_owned).to_vec();
+        let bridge = config::Bridge { topics, ..config::Bridge::default() };
+        let plan = super::super::parts::plan(&bridge, &config).expect("it can be planned");
+        assert_eq!(lines(&plan), ["a/#  out 1", "b/# both 1 here/ there/"]);
+        let name = |mapped: Option<Mapped>| mapped.map(|mapped| (mapped.rule, mapped.topic, mapped.line));
+        let there = |name: &str| Some((2, name.to_owned(), "b/# both 1 here/ there/".to_owned()));
+        let found = map(&plan, "here/b/1");
+        assert_eq!((name(found.out), name(found.inward)), (there("there/b/1"), None));
+        let found = map(&plan, "there/b/1");
+        assert_eq!((name(found.out), name(found.inward)), (None, there("here/b/1")));
     }
 }

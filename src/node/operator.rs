@@ -70,7 +70,7 @@ impl Operator for Inside {
     }
 
     fn map_topic(&self, bridge: &str, topic: &str) -> Option<MappedTopic> {
-        self.bridges.one(bridge).map(|shown| super::bridges::map(&shown.plan.rules, topic))
+        self.bridges.one(bridge).map(|shown| super::bridges::map(&shown.plan, topic))
     }
 
     fn change_bridge(&self, name: &str, change: BridgeChange) -> Result<(), BridgeRefused> {

@@ -145,7 +145,7 @@ fn settings(listener: &config::Listener, config: &Config, tls: Option<Arc<Tls>>)
 }
 
 /// A bridge with its rules understood; else the key and what is wrong.
-fn plan(bridge: &config::Bridge, config: &Config) -> Result<Plan, (&'static str, String)> {
+pub(super) fn plan(bridge: &config::Bridge, config: &Config) -> Result<Plan, (&'static str, String)> {
     let rule = |line: &String| line.parse().map_err(|problem| ("topics", format!("{line:?}: {problem}")));
     let rules: Vec<TopicRule> = bridge.topics.iter().map(rule).collect::<Result<_, _>>()?;
     let rules = TopicRules::new(rules).map_err(|problem| ("topics", problem))?;

@@ -158,13 +158,13 @@ impl Asker {
         let waiting = self.client.call(Method::GET, &path(name), None)?["queue"]["messages"].as_u64().unwrap_or(0);
         if waiting > 0 && !yes {
             let text = format!(
-                "{waiting} messages wait for the remote and would be lost: `drain` sends them first, --yes removes it all \
-                 the same"
+                "what waits for the remote would be lost (messages: {waiting}): `drain` sends it first, --yes removes it \
+                 all the same"
             );
             return Err(Failure::Answered { code: 1, text });
         }
         let done =
-            if waiting > 0 { format!("removed; {waiting} messages that waited are lost") } else { "removed".into() };
+            if waiting > 0 { format!("removed; what waited is lost (messages: {waiting})") } else { "removed".into() };
         self.delete(&path(name), &done)
     }
 }
