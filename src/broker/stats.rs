@@ -182,7 +182,14 @@ mod tests {
     #[test]
     fn reasons_are_those_of_the_counters() {
         let totals = Totals { dropped_slow: 2, dropped_expired: 1, refused_user: 3, ..Totals::default() };
-        assert!(totals.dropped().eq([("slow", 2), ("queue_full", 0), ("too_large", 0), ("expired", 1), ("denied", 0)]));
+        assert!(totals.dropped().eq([
+            ("slow", 2),
+            ("queue_full", 0),
+            ("too_large", 0),
+            ("expired", 1),
+            ("denied", 0),
+            ("loop", 0)
+        ]));
         assert!(totals.refused().any(|reason| reason == ("user", 3)));
     }
 }

@@ -38,13 +38,6 @@ fn publish(port: u16, stream: &Stream, running: &AtomicBool) {
             std::thread::sleep(ms(20));
             continue;
         };
-        if !client.resumed() {
-            if let Some((_, true)) = under_way {
-                // Taken, and the session that knew it is gone with a crash of a broker that had not written it yet.
-                under_way = None;
-                next += 1;
-            }
-        }
         while running.load(Ordering::Relaxed) || under_way.is_some() {
             let (id, received) = under_way.unwrap_or_else(|| (client.fresh_id(), false));
             let again = under_way.is_some();

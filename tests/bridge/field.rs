@@ -185,14 +185,18 @@ fn f49_a_queue_that_was_full_sends_again() {
         let lines = format!("{limit}queue_overflow = \"{policy}\"\n");
         let mut broker = bridged(&hub(proxy.port(), r##"["t/# out 1"]"##, &lines));
         let mut client = broker.v5("client");
-        (0..150).for_each(|number| drop(client.publish("t/x", number.to_string(), 1)));
+        for number in 0..150 {
+            client.publish("t/x", number.to_string(), 1);
+        }
         broker.wait_log(&["queue full", "$bridge/hub"]);
         let mut there = subscriber(remote.port(), "there", &["t/#"]);
         proxy.up();
         let wanted: Vec<String> = kept.map(|number| number.to_string()).collect();
         assert_eq!(payloads(&mut there, wanted.len()), wanted);
         wait_until("the queue is empty", PATIENCE, || queued(&broker) == 0);
-        (150..160).for_each(|number| drop(client.publish("t/x", number.to_string(), 1)));
+        for number in 150..160 {
+            client.publish("t/x", number.to_string(), 1);
+        }
         assert_eq!(payloads(&mut there, 10), (150..160).map(|number| number.to_string()).collect::<Vec<_>>());
         broker.restart();
         wait_state(&broker, "1");
@@ -205,7 +209,9 @@ fn f49_a_queue_that_was_full_sends_again() {
     proxy.down();
     let broker = bridged(&hub(proxy.port(), r##"["t/# out 1"]"##, "queue_bytes = 10000\n"));
     let mut client = broker.v5("client");
-    (0..150).for_each(|number| drop(client.publish("t/x", format!("{number:0200}"), 1)));
+    for number in 0..150 {
+        client.publish("t/x", format!("{number:0200}"), 1);
+    }
     let mut there = subscriber(remote.port(), "there", &["t/#"]);
     proxy.up();
     let first: usize = payloads(&mut there, 1)[0].parse().unwrap();
