@@ -3,7 +3,7 @@
 
 use super::link::{Link, millis};
 use super::local;
-use super::pump::Pump;
+use super::pump::{Gather, Pump};
 use super::remote::Reached;
 use super::splice::{Buffers, Local, Remote, Splice};
 use super::wire::Wire;
@@ -96,6 +96,9 @@ impl Link {
             received_at: now,
             moved_at: now,
             pinged: false,
+            looked_at: now,
+            window: window.into(),
+            gather: Gather::default(),
             quiet: Pump::seldom(),
         };
         if pump.asked.is_empty() {

@@ -19,6 +19,13 @@ use tokio::sync::watch;
 
 /// Bytes that may wait for one side before the other is not read any more.
 const HIGH: usize = 256 * 1024;
+/// From so many messages under way on, the remote has enough to do while nobody reads its acknowledgements: they are read
+/// a millisecond's worth at a time, not one by one.
+const BUSY: usize = 128;
+const REST: u64 = 1;
+/// For how many milliseconds acknowledgements for this broker may be held back, for others to join them. Nobody waits for
+/// them but the window, of which a quarter at most is held.
+const HOLD: u64 = 2;
 /// How often is looked whether a draining or lazy bridge is done.
 const LOOK: u64 = 500;
 /// Lines about messages that were not carried: one in this time, with a count.
@@ -66,7 +73,22 @@ pub(super) struct Pump {
     pub(super) received_at: Tick,
     pub(super) moved_at: Tick,
     pub(super) pinged: bool,
+    pub(super) looked_at: Tick,
     pub(super) quiet: Repeats,
+    /// How many messages this broker sends at a time.
+    pub(super) window: usize,
+    pub(super) gather: Gather,
+}
+
+/// What is put off, so that one wake-up does for many messages.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    /// The remote is not read before.
+    rest_until: Option<Tick>,
+    /// Acknowledgements for this broker are held back until then.
+    hold_until: Option<Tick>,
+    /// Bytes of acknowledgements that are held back.
+    held: usize,
 }
 
 /// What woke the pump.
@@ -77,6 +99,31 @@ enum Woken {
     Local(io::Result<()>),
     Remote(io::Result<()>),
     Written(io::Result<()>),
+}
+
+/// Bytes of an acknowledgement.
+const ACKNOWLEDGEMENT: usize = 4;
+
+impl Gather {
+    /// Something waits for this broker: acknowledgements, or messages that are not to wait.
+    fn note(&mut self, bytes: usize, acknowledges: bool, now: Tick) {
+        if acknowledges {
+            self.hold_until.get_or_insert_with(|| now.plus_millis(HOLD));
+            self.held += bytes;
+        } else {
+            self.let_go();
+            self.held = usize::MAX;
+        }
+    }
+
+    /// Whether what waits may wait longer, where `enough` bytes may not.
+    fn holds(&self, enough: usize, now: Tick) -> bool {
+        self.held < enough && self.hold_until.is_some_and(|until| now < until)
+    }
+
+    fn let_go(&mut self) {
+        (self.hold_until, self.held) = (None, 0);
+    }
 }
 
 impl Pump {
@@ -96,22 +143,25 @@ impl Pump {
             if let Err(ending) = self.flush() {
                 return ending;
             }
+            let now = self.clock.tick();
+            let rests = self.gather.rest_until.is_some_and(|until| now < until);
+            let holds = self.gather.hold_until.is_some();
             let woken = {
                 let (local, remote) = (&self.local, &self.remote);
                 tokio::select! {
                     _ = orders.changed() => Woken::Order,
                     () = &mut home => Woken::Home,
-                    () = task::sleep_until(self.clock.tick(), self.next_look()) => Woken::Timer,
-                    ready = remote.socket.readable(), if local.waiting() < HIGH => Woken::Remote(ready),
+                    () = task::sleep_until(now, self.next_wake(now)) => Woken::Timer,
+                    ready = remote.socket.readable(), if local.waiting() < HIGH && !rests => Woken::Remote(ready),
                     ready = local.socket.readable(), if remote.waiting() < HIGH => Woken::Local(ready),
                     ready = remote.socket.writable(), if remote.wants_write() => Woken::Written(ready),
-                    ready = local.socket.writable(), if local.wants_write() => Woken::Written(ready),
+                    ready = local.socket.writable(), if local.wants_write() && !holds => Woken::Written(ready),
                 }
             };
             let result = match woken {
                 Woken::Order => return Ending::Order,
                 Woken::Home => return Ending::Home,
-                Woken::Timer => self.look(),
+                Woken::Timer => self.wake(),
                 Woken::Remote(Ok(())) => self.read_remote(),
                 Woken::Local(Ok(())) => self.read_local(),
                 Woken::Written(Ok(())) => Ok(()),
@@ -146,11 +196,12 @@ impl Pump {
     fn take_remote(&mut self) -> Result<(), Ending> {
         let now = self.clock.tick();
         self.splice.now = now;
-        let before = self.out.local.len() + self.out.remote.len();
         let result = self.splice.take_remote(&self.remote.input, &mut self.out);
-        if self.out.local.len() + self.out.remote.len() > before {
+        if !self.out.local.is_empty() || !self.out.remote.is_empty() {
             self.moved_at = now;
         }
+        let busy = self.splice.under_way() >= BUSY;
+        self.gather.rest_until = busy.then(|| now.plus_millis(REST));
         self.remote.take(result.map_err(ending)?);
         if self.alone && self.splice.has_acknowledged() { Err(Ending::Cleared) } else { Ok(()) }
     }
@@ -178,14 +229,28 @@ impl Pump {
             self.sent_at = self.clock.tick();
             self.remote.output.append(&mut self.out.remote);
         }
-        self.local.output.append(&mut self.out.local);
+        if !self.out.local.is_empty() {
+            let acknowledges = !std::mem::take(&mut self.splice.brought);
+            self.gather.note(self.out.local.len(), acknowledges, self.clock.tick());
+            self.local.output.append(&mut self.out.local);
+        }
+        let enough = self.window / 4 * ACKNOWLEDGEMENT;
+        if self.splice.under_way() > 0 && self.gather.holds(enough, self.clock.tick()) {
+            return self.remote.flush().map_err(|error| lost(&error));
+        }
+        self.gather.let_go();
         self.local.flush().map_err(|error| Ending::Lost(format!("within this broker: {error}")))?;
         self.remote.flush().map_err(|error| lost(&error))
     }
 
-    fn next_look(&self) -> Tick {
-        let now = self.clock.tick();
-        let look = now.plus_millis(LOOK);
+    /// When the pump has to wake by itself.
+    fn next_wake(&self, now: Tick) -> Tick {
+        let soon = self.gather.rest_until.filter(|until| now < *until).into_iter().chain(self.gather.hold_until);
+        soon.fold(self.next_look(now), Tick::min)
+    }
+
+    fn next_look(&self, now: Tick) -> Tick {
+        let look = self.looked_at.plus_millis(LOOK).max(now);
         if self.keep_alive == 0 {
             return look;
         }
@@ -193,9 +258,18 @@ impl Pump {
         look.min(last.plus_millis(self.keep_alive)).max(now)
     }
 
-    /// What is due by time.
-    fn look(&mut self) -> Result<(), Ending> {
+    /// A time has come.
+    fn wake(&mut self) -> Result<(), Ending> {
         let now = self.clock.tick();
+        if self.next_look(now) > now {
+            return Ok(());
+        }
+        self.looked_at = now;
+        self.look(now)
+    }
+
+    /// What is due by time.
+    fn look(&mut self, now: Tick) -> Result<(), Ending> {
         let queue = self.handle.bridge_queue(&self.client_id);
         self.status.look(&queue, now);
         self.status.update(|status| status.under_way = self.splice.under_way());

@@ -8,6 +8,7 @@ mod crash;
 mod field;
 mod loops;
 mod lying;
+mod measure;
 mod nightjars;
 mod remotes;
 mod reverse;

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// Another broker to run the suites against: a command with `{port}` and `{data}` in it. Settings are not passed on.
 const OTHER_BROKER: &str = "NIGHTJAR_TEST_BROKER_CMD";
 
+/// Another build of Nightjar to run instead of the one that was built with the tests.
+const OUR_BROKER: &str = "NIGHTJAR_BIN";
+
 /// A running broker (or one between two runs). Killed when dropped; its log is printed if the test failed.
 #[derive(Debug)]
 pub struct Broker {
@@ -119,7 +122,8 @@ impl Broker {
             command.args(["-c", &format!("exec {line}")]);
             return command;
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nightjar"));
+        let ours = std::env::var(OUR_BROKER).unwrap_or_else(|_| env!("CARGO_BIN_EXE_nightjar").to_owned());
+        let mut command = Command::new(ours);
         command.arg("serve").arg("--data").arg(self.data());
         if self.configured {
             command.arg("--config").arg(self.config_path());

@@ -15,6 +15,8 @@ pub struct Mosquitto {
     /// Whether the port is not plain MQTT.
     wrapped: bool,
     starts: usize,
+    /// Whether it does not tell every packet.
+    quiet: bool,
 }
 
 impl Mosquitto {
@@ -36,7 +38,7 @@ impl Mosquitto {
     /// Everything but configuration and start.
     pub fn prepare() -> Self {
         let folder = tempfile::Builder::new().prefix("nightjar-mosquitto-").tempdir().expect("temporary folder");
-        Self { child: None, port: free_port(), folder, wrapped: false, starts: 0 }
+        Self { child: None, port: free_port(), folder, wrapped: false, starts: 0, quiet: false }
     }
 
     /// Writes its configuration; `{folder}` in it stands for a folder of its own.
@@ -45,6 +47,7 @@ impl Mosquitto {
         let user = format!("user {}\n", user());
         fs::write(self.folder.path().join("mosquitto.conf"), user + &text.replace("{folder}", &folder))
             .expect("write the configuration");
+        self.quiet = text.contains("sys_interval 1");
         self.wrapped = text.contains("certfile") || text.contains("protocol websockets");
     }
 
@@ -52,8 +55,11 @@ impl Mosquitto {
     #[track_caller]
     pub fn launch(&mut self) {
         let log = || File::options().create(true).append(true).open(self.folder.path().join("log")).expect("log file");
-        let mut command = Command::new("mosquitto");
-        command.arg("-v").arg("-c").arg(self.folder.path().join("mosquitto.conf"));
+        let mut command = Command::new(std::env::var("MOSQUITTO_BIN").unwrap_or_else(|_| "mosquitto".to_owned()));
+        if !self.quiet {
+            command.arg("-v");
+        }
+        command.arg("-c").arg(self.folder.path().join("mosquitto.conf"));
         self.starts += 1;
         let child = command.stdin(Stdio::null()).stdout(log()).stderr(log()).spawn();
         self.child = Some(child.expect("mosquitto is there: apt-get install mosquitto"));
@@ -74,6 +80,11 @@ impl Mosquitto {
     pub fn launch_refusing(&mut self) {
         self.wrapped = true;
         self.launch();
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
     }
 
     /// Its port on 127.0.0.1.

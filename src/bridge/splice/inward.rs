@@ -54,6 +54,7 @@ impl Splice {
         }
         self.scratch = scratch;
         if fits {
+            self.brought = true;
             self.counts.rules[number].received.add(publish.payload.len());
         } else {
             let (topic, packet_id, qos) = (name.to_owned(), publish.packet_id, publish.qos);

@@ -142,6 +142,8 @@ pub(super) struct Splice {
     /// Bytes of a packet of the remote's that is too large to be held.
     skip: usize,
     acknowledged: bool,
+    /// Messages of the remote's are among what waits for this broker.
+    pub(super) brought: bool,
     pub(super) events: Vec<Event>,
     pub(super) now: Tick,
     scratch: Vec<u8>,
@@ -162,6 +164,7 @@ impl Splice {
             unasked: HashSet::new(),
             skip: 0,
             acknowledged: false,
+            brought: false,
             events: Vec::new(),
             now: Tick::default(),
             scratch: Vec::new(),
