@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod bridge_examples;
 mod command;
 mod documents;
 mod import;
