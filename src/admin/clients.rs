@@ -3,6 +3,7 @@
 use super::access::Caller;
 use super::answer::{Answer, ErrorBody, Failure, Json, Part, Query, page};
 use super::routes::State;
+use crate::broker::BRIDGE_PREFIX;
 use crate::broker::inspect::{ClientDetail, ClientSummary, Page, SessionDetail, SessionSummary, Who};
 use axum::Extension;
 use axum::extract::{Path, State as Of};
@@ -93,6 +94,9 @@ pub(super) async fn end_session(
 ) -> Result<StatusCode, Failure> {
     if state.handle.session(&client_id).is_none() {
         return Err(Failure::not_found("session"));
+    }
+    if client_id.starts_with(BRIDGE_PREFIX) {
+        return Err(Failure::new(StatusCode::CONFLICT, "a bridge's session ends with the bridge: remove that"));
     }
     caller.audit("end session", &client_id);
     if state.handle.end_session(&client_id).await {

@@ -16,7 +16,7 @@ use nightjar_mqtt::Version;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How often a lazy bridge looks whether enough waits.
 const LOOK: Duration = Duration::from_millis(500);
@@ -24,6 +24,18 @@ const LOOK: Duration = Duration::from_millis(500);
 const SILENT: u32 = 3;
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why the remote may hold packet identifiers of QoS 2 messages that it will not be sent again. It would take new messages
+/// under them for repetitions.
+#[derive(Debug, Default)]
+pub(super) struct Doubt {
+    /// Some of our queue was dropped, set aside or settled here, or went elsewhere.
+    pub(super) any: bool,
+    /// The address of the last connection.
+    pub(super) address: Option<usize>,
+    /// What had been dropped of the queue then.
+    pub(super) overflowed: u64,
+}
 
 /// What a bridge is to do.
 #[derive(Clone)]
@@ -47,8 +59,11 @@ pub(super) struct Link {
     pub(super) listener: Arc<Listener>,
     /// Its client identifier here.
     pub(super) client_id: String,
-    /// The session here was made, and may be another than the one that the remote remembers.
-    pub(super) fresh: bool,
+    /// What is to be known of the remote's session: identifiers that it may hold of messages that will not be sent again.
+    pub(super) doubt: Doubt,
+    /// The removed bridge of the same name, which is to be gone first, and the sign that this one is not.
+    before: Option<mpsc::Sender<()>>,
+    _life: mpsc::Receiver<()>,
     /// Filters that this process has asked of the remote.
     pub(super) asked: HashSet<String>,
     pub(super) address: usize,
@@ -60,8 +75,8 @@ pub(super) struct Link {
     pub(super) guessed: bool,
     /// The remote was asked for nothing any more.
     pub(super) has_left: bool,
-    /// The remote was there.
-    pub(super) was_there: bool,
+    /// The remote was there, and was lost.
+    pub(super) was_lost: bool,
     pub(super) poison: Poison,
     pub(super) spoken: bool,
 }
@@ -74,6 +89,7 @@ impl Link {
         plan: Plan,
         status: Arc<Status>,
         orders: watch::Receiver<Order>,
+        (before, life): (Option<mpsc::Sender<()>>, mpsc::Receiver<()>),
     ) -> Self {
         let client_id = client_id(&plan.bridge.name);
         let listener = local::listener(&plan);
@@ -86,7 +102,9 @@ impl Link {
             orders,
             listener,
             client_id,
-            fresh: false,
+            doubt: Doubt::default(),
+            before,
+            _life: life,
             asked: HashSet::new(),
             address: 0,
             speech: 0,
@@ -94,7 +112,7 @@ impl Link {
             silent: 0,
             guessed: false,
             has_left: false,
-            was_there: false,
+            was_lost: false,
             poison: Poison::default(),
             spoken: false,
         }
@@ -102,6 +120,9 @@ impl Link {
 
     /// Lives until it is stopped or removed.
     pub(super) async fn run(mut self) {
+        if let Some(before) = self.before.take() {
+            before.closed().await;
+        }
         self.prepare(false).await;
         self.tell(false).await;
         loop {
@@ -118,14 +139,16 @@ impl Link {
 
     /// Takes up new settings.
     async fn take_up(&mut self, plan: Plan) {
-        let same = plan.bridge == self.plan.bridge;
+        let same = plan.bridge == self.plan.bridge && plan.limits == self.plan.limits;
+        // What goes under other rules, or in other ways, may leave something behind at the remote.
+        self.doubt.any |= plan.rules != self.plan.rules || plan.bridge.max_qos > self.plan.bridge.max_qos;
         if plan.rules != self.plan.rules {
             self.status.recount(plan.rules.rules().len());
         }
         self.plan = plan;
         self.listener = local::listener(&self.plan);
         if !same {
-            (self.address, self.speech, self.failures, self.was_there, self.has_left) = (0, 0, 0, false, false);
+            (self.address, self.speech, self.failures, self.was_lost, self.has_left) = (0, 0, 0, false, false);
             self.status.update(|status| {
                 status.last_error = None;
                 status.last_error_at = None;
@@ -147,7 +170,7 @@ impl Link {
                 Mode::Draining if self.handle.bridge_queue(&self.client_id).messages == 0 && self.has_parted() => {
                     Some(State::Drained)
                 }
-                _ if self.plan.bridge.start == Start::Once && self.was_there => Some(State::Ended),
+                _ if self.plan.bridge.start == Start::Once && self.was_lost => Some(State::Ended),
                 _ => None,
             };
             if let Some(state) = waits {
@@ -247,7 +270,6 @@ impl Link {
     /// The remote is there. True if there is another order.
     async fn connected(&mut self, reached: Reached, address: &str) -> bool {
         let since = self.clock.tick();
-        self.was_there = true;
         self.silent = 0;
         // What was only guessed from its silence is not held against it for ever.
         let guessed = std::mem::take(&mut self.guessed);
@@ -262,16 +284,22 @@ impl Link {
             status.speech = Some(words);
             status.refused_filters.clear();
         });
-        let ending = match self.splice(reached).await {
-            Ok(mut pump) => self.pump(&mut pump).await,
-            Err(why) => Ending::Lost(why),
+        let mut orders = self.orders.clone();
+        let spliced = tokio::select! {
+            _ = orders.changed() => None,
+            spliced = self.splice(reached) => Some(spliced),
+        };
+        let ending = match spliced {
+            None => Ending::Order,
+            Some(Ok(mut pump)) => self.pump(&mut pump).await,
+            Some(Err(why)) => Ending::Lost(why),
         };
         if guessed {
             self.speech = 0;
         }
         self.tell(false).await;
         self.status.update(|status| status.under_way = 0);
-        if self.plan.bridge.clean_local {
+        if self.plan.bridge.clean_local && !matches!(*self.orders.borrow(), Order::Stop) {
             self.prepare(true).await;
         }
         let held = self.clock.tick().since(since) >= millis(self.plan.bridge.retry_reset);
@@ -287,7 +315,9 @@ impl Link {
             Ending::Idle | Ending::Drained | Ending::Cleared => false,
             Ending::Lost(why) | Ending::Closed { why, .. } => {
                 self.lost(&format!("{address}: {why}"));
-                self.next_address();
+                self.was_lost = true;
+                // The first one is home: it is tried first, whichever was lost.
+                self.address = if self.plan.bridge.round_robin { self.address + 1 } else { 0 };
                 if self.plan.bridge.start == Start::Once { false } else { self.wait().await }
             }
         }

@@ -7,7 +7,7 @@ use crate::broker::{BridgeQueue, Handle};
 use crate::env::clock::Clock;
 use crate::env::task;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 
 /// Bridges that may be waiting to be started.
-const STARTS: usize = 64;
+const STARTS: usize = 10_000;
 
 /// The bridges of a node.
 pub struct Bridges {
@@ -29,16 +29,20 @@ pub struct Bridges {
 #[derive(Default)]
 struct Running {
     bridges: BTreeMap<String, One>,
+    /// Those that are removed and not gone yet: who comes by the same name waits for them.
+    leaving: HashMap<String, mpsc::Sender<()>>,
     thread: Option<Thread>,
 }
 
 struct One {
     plan: Plan,
     orders: watch::Sender<Order>,
+    /// Closed when its task is over.
+    over: mpsc::Sender<()>,
     status: Arc<Status>,
 }
 
-/// The thread that bridges live on; there is none without a bridge.
+/// The thread that bridges live on; there is none before the first bridge.
 struct Thread {
     starts: mpsc::Sender<Link>,
     handle: JoinHandle<()>,
@@ -81,6 +85,8 @@ impl Bridges {
         for name in gone {
             if let Some(one) = state.bridges.remove(&name) {
                 tracing::info!(bridge = name, "removed");
+                state.leaving.retain(|_, over| !over.is_closed());
+                state.leaving.insert(name, one.over);
                 // The task is gone only if its thread is.
                 let _ = one.orders.send(Order::Remove);
             }
@@ -88,7 +94,7 @@ impl Bridges {
         for plan in plans {
             match state.bridges.get_mut(&plan.bridge.name) {
                 Some(one) => {
-                    let same = one.plan.bridge == plan.bridge && one.plan.limits.queue() == plan.limits.queue();
+                    let same = one.plan.bridge == plan.bridge && one.plan.limits == plan.limits;
                     one.plan = plan.clone();
                     if !same {
                         let _ = one.orders.send(Order::Run(Box::new(plan)));
@@ -103,6 +109,8 @@ impl Bridges {
     fn start(&self, state: &mut Running, plan: Plan) -> io::Result<()> {
         let (orders, order) = watch::channel(Order::Run(Box::new(plan.clone())));
         let status = Arc::new(Status::new(plan.rules.rules().len()));
+        let (over, life) = mpsc::channel(1);
+        let before = state.leaving.remove(&plan.bridge.name);
         let link = Link::new(
             Arc::clone(&self.host),
             self.handle.clone(),
@@ -110,13 +118,14 @@ impl Bridges {
             plan.clone(),
             Arc::clone(&status),
             order,
+            (before, life),
         );
         let thread = match &mut state.thread {
             Some(thread) => thread,
             empty => empty.insert(Thread::start(self.handle.clone())?),
         };
         thread.starts.try_send(link).map_err(|_| io::Error::other("too many bridges at once"))?;
-        state.bridges.insert(plan.bridge.name.clone(), One { plan, orders, status });
+        state.bridges.insert(plan.bridge.name.clone(), One { plan, orders, over, status });
         Ok(())
     }
 
@@ -166,7 +175,7 @@ impl Thread {
     }
 }
 
-/// The body of the thread: every bridge is a task, and it ends with the last of them.
+/// The body of the thread: every bridge is a task, and it ends when the node stops and all of them have.
 fn live(handle: &Handle, mut inbox: mpsc::Receiver<Link>, ready: &SyncSender<io::Result<()>>) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -7,6 +7,7 @@ use super::pump::{Gather, Pump};
 use super::remote::Reached;
 use super::splice::{Buffers, Local, Remote, Splice};
 use super::wire::Wire;
+use crate::broker::Prepared;
 use crate::config::Mode;
 use crate::env::task;
 use nightjar_mqtt::{
@@ -22,8 +23,8 @@ use std::time::Duration;
 /// The most bytes of a remote's messages that are held back while its session is cleaned of what it holds of a session
 /// of ours that is no more.
 const MOST_STASHED: usize = 64 << 20;
-/// How long a remote may be silent meanwhile.
-const PURGE: Duration = Duration::from_secs(10);
+/// How long that may take.
+const PURGE: Duration = Duration::from_secs(30);
 /// Where mosquitto, and we, tell the states of bridges.
 const REMOTE_BRIDGES: &str = "$SYS/broker/connection/+/state";
 /// Half of the packet identifiers: as far from those of what is under way as can be.
@@ -31,30 +32,60 @@ const FAR: u64 = 32_767;
 
 impl Link {
     /// Sees to it that the session here is there, with its subscriptions.
-    pub(super) async fn prepare(&mut self, clean: bool) {
+    pub(super) async fn prepare(&mut self, clean: bool) -> Prepared {
         let takes = self.plan.bridge.mode != Mode::Draining;
-        let prepared = self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, clean)).await;
-        self.fresh |= prepared.created;
+        self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, clean)).await
+    }
+
+    /// Settles between the two sessions what one of them has forgotten, or holds without reason. Packet identifiers of QoS
+    /// 2 messages that came in, which the remote does not know any more.
+    async fn reconcile(&mut self, reached: &mut Reached) -> Result<Vec<u16>, String> {
+        // Again at each connection: somebody may have ended the session meanwhile.
+        let prepared = self.prepare(false).await;
+        let address = self.address % self.plan.bridge.address.len();
+        let overflowed = self.handle.bridge_queue(&self.client_id).overflowed;
+        let several = self.plan.bridge.address.len() > 1;
+        self.doubt.any |= self.doubt.overflowed != overflowed
+            || self.doubt.address.map_or(several, |before| before != address)
+            || self.poison.is_suspicious();
+        (self.doubt.address, self.doubt.overflowed) = (Some(address), overflowed);
+        if !reached.connack.session_present {
+            // A remote that knows nothing of us has not been asked for anything.
+            self.asked.clear();
+            self.doubt.any = false;
+            return Ok(self.handle.bridge_inbound(&self.client_id));
+        }
+        // A session that never sent anything may be another than the one that the remote remembers.
+        if self.sends_exactly_once(reached) && (prepared.sent <= 1 || self.doubt.any) {
+            let under_way = (prepared.head..prepared.sent).map(packet_id).collect();
+            let purged = purge(&mut reached.wire, reached.speech.version, &under_way);
+            task::timeout(PURGE, purged)
+                .await
+                .unwrap_or_else(|_| Err("the remote holds on to old messages".to_owned()))?;
+        }
+        self.doubt.any = false;
+        Ok(Vec::new())
     }
 
     /// Joins the remote that was reached with this broker.
     pub(super) async fn splice(&mut self, mut reached: Reached) -> Result<Pump, String> {
+        if reached.nightjar.as_deref() == Some(&*self.handle.node_id()) {
+            return Err(
+                "it is this broker, or one whose data folder is a copy of ours: messages between the two would be \
+                        taken for their own"
+                    .to_owned(),
+            );
+        }
         let present = reached.connack.session_present;
-        if self.fresh && present && self.sends_exactly_once() {
-            purge(&mut reached.wire, reached.speech.version).await?;
-        }
-        self.fresh = false;
-        let inbound = if present { Vec::new() } else { self.handle.bridge_inbound(&self.client_id) };
-        if !present {
-            // A remote that knows nothing of us knows nothing of what is retained here either.
-            self.asked.clear();
-        }
+        let inbound = self.reconcile(&mut reached).await?;
         let remote = self.remote_takes(&reached);
         let condemned = self.poison.convicted(self.spoken);
         let window = reached.connack.properties.receive_maximum.unwrap_or(u16::MAX).min(self.plan.bridge.max_inflight);
         let alone = condemned.is_none() && self.poison.window(window) < window;
         let window = if alone { 1 } else { window };
-        let replay = if present { Vec::new() } else { self.replay() };
+        // A remote that knows nothing of us knows nothing of what is retained here either.
+        let drains = self.plan.bridge.mode == Mode::Draining;
+        let replay = if present || drains { Vec::new() } else { self.replay() };
         let (local, connack) =
             local::connect(&*self.host, &self.plan, &self.listener, &self.client_id, window, &replay)
                 .await
@@ -75,7 +106,7 @@ impl Link {
         let mut out = Buffers::default();
         splice.release(&inbound, &mut out);
         self.tell_remote(true, version, &mut out.remote);
-        let asked = self.ask(version, &mut out.remote);
+        let asked = self.ask(version, reached.nightjar.is_some(), &mut out.remote);
         let keep_alive = reached.connack.properties.server_keep_alive.unwrap_or(self.plan.bridge.keep_alive);
         let now = self.clock.tick();
         let pump = Pump {
@@ -114,8 +145,9 @@ impl Link {
         filters.filter(|filter| !first.contains(filter)).collect()
     }
 
-    fn sends_exactly_once(&self) -> bool {
-        self.plan.rules.rules().iter().any(|rule| rule.goes(Way::Out) && rule.qos() == QoS::ExactlyOnce)
+    fn sends_exactly_once(&self, reached: &Reached) -> bool {
+        let most = self.plan.bridge.max_qos == 2 && reached.connack.properties.maximum_qos.is_none();
+        most && self.plan.rules.rules().iter().any(|rule| rule.goes(Way::Out) && rule.qos() == QoS::ExactlyOnce)
     }
 
     /// What the remote takes, as it says and as the settings say.
@@ -136,6 +168,7 @@ impl Link {
             version: speech.version,
             max_packet: setting.min(said.unwrap_or(MAX_PACKET_SIZE)),
             max_qos,
+            takes_pubrel: says.maximum_qos.is_none() && bridge.max_qos == 2,
             retain: bridge.outgoing_retain && bridge.retain_available && says.retain_available.unwrap_or(true),
             max_topic_length: bridge.max_topic_length,
             max_topic_levels: bridge.max_topic_levels,
@@ -145,7 +178,7 @@ impl Link {
 
     /// Asks the remote for what the rules bring in, and takes back what they do not any more. What was asked, by packet
     /// identifiers that are far from those of messages.
-    fn ask(&mut self, version: Version, out: &mut Vec<u8>) -> Vec<(u16, Vec<String>)> {
+    fn ask(&mut self, version: Version, nightjar: bool, out: &mut Vec<u8>) -> Vec<(u16, Vec<String>)> {
         let head = self.handle.bridge_queue(&self.client_id).head;
         let mut identifiers = (head + FAR..).map(packet_id);
         let mut identifier = || identifiers.next().unwrap_or(u16::MAX);
@@ -176,7 +209,7 @@ impl Link {
             asked.push((packet_id, filters.iter().map(|(filter, _)| filter.clone()).collect()));
         }
         self.asked.extend(wanted.into_iter().map(|(filter, _)| filter));
-        if self.looks_for_twins() {
+        if !nightjar && self.looks_for_twins() {
             // Nobody waits for the answer, and a remote that refuses loses nothing by it.
             let options = SubscriptionOptions { qos: QoS::AtMostOnce, ..SubscriptionOptions::default() };
             let filters = vec![(REMOTE_BRIDGES.to_owned(), options)];
@@ -190,7 +223,8 @@ impl Link {
     fn looks_for_twins(&self) -> bool {
         let (bridge, rules) = (&self.plan.bridge, self.plan.rules.rules());
         let both = [Way::Out, Way::In].iter().all(|way| rules.iter().any(|rule| rule.goes(*way)));
-        both && bridge.loop_window.is_some() && !bridge.notifications_local_only
+        let plain = rules.iter().all(|rule| rule.local_filter() == rule.remote_filter());
+        both && plain && bridge.loop_window.is_some() && !bridge.notifications_local_only
     }
 
     /// What the rules bring in from the remote.
@@ -303,13 +337,13 @@ impl Link {
     }
 }
 
-/// Has the remote release all that it holds of an earlier session of ours, whose packet identifiers mean other messages
-/// now: a new message would be taken for one that it has.
-async fn purge(remote: &mut Wire, version: Version) -> Result<(), String> {
-    for packet_id in 1..=u16::MAX {
-        encode_ack(PacketType::PubRel, version, packet_id, ReasonCode::Success, &mut remote.output);
+/// Has the remote release all that it holds of messages of ours, but of those that are `under_way` and will be sent again:
+/// a new message under the same identifier would be taken for one that it has.
+async fn purge(remote: &mut Wire, version: Version, under_way: &HashSet<u16>) -> Result<(), String> {
+    let mut left: HashSet<u16> = (1..=u16::MAX).filter(|packet_id| !under_way.contains(packet_id)).collect();
+    for packet_id in &left {
+        encode_ack(PacketType::PubRel, version, *packet_id, ReasonCode::Success, &mut remote.output);
     }
-    let mut left = HashSet::<u16>::from_iter(1..=u16::MAX);
     let mut stash = Vec::new();
     while !left.is_empty() {
         let mut taken = 0;
@@ -341,10 +375,7 @@ async fn purge(remote: &mut Wire, version: Version) -> Result<(), String> {
                 socket.readable().await
             }
         };
-        match task::timeout(PURGE, ready).await {
-            Ok(ready) => ready.map_err(|error| error.to_string())?,
-            Err(_) => return Err("the remote does not release what it holds of an earlier session".to_owned()),
-        }
+        ready.await.map_err(|error| error.to_string())?;
         remote.read().map_err(|error| error.to_string())?;
     }
     stash.extend_from_slice(&remote.input);

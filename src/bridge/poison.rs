@@ -31,6 +31,11 @@ impl Poison {
         }
     }
 
+    /// Whether there is a suspect.
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.suspect.is_some()
+    }
+
     /// How many messages may be under way, where `window` may without a suspicion.
     pub(super) fn window(&self, window: u16) -> u16 {
         if self.times >= ALONE { 1 } else { window }

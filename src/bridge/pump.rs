@@ -11,7 +11,7 @@ use crate::env::clock::Clock;
 use crate::env::task;
 use crate::telemetry::{Repeats, escape};
 use nightjar_base::Tick;
-use nightjar_mqtt::{Message, PacketType, QoS, SubAck};
+use nightjar_mqtt::{Message, PacketType, QoS, ReasonCode, SubAck};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use tokio::sync::watch;
 
 /// Bytes that may wait for one side before the other is not read any more.
 const HIGH: usize = 256 * 1024;
+/// And at most, when both sides wait for each other.
+const MOST: usize = 16 * HIGH;
 /// From so many messages under way on, the remote has enough to do while nobody reads its acknowledgements: they are read
 /// a millisecond's worth at a time, not one by one.
 const BUSY: usize = 128;
@@ -146,13 +148,15 @@ impl Pump {
             let now = self.clock.tick();
             let rests = self.gather.rest_until.is_some_and(|until| now < until);
             let holds = self.gather.hold_until.is_some();
+            // Both sides may wait for each other to be read: then one of them is, up to a bound.
+            let stuck = self.local.waiting() >= HIGH && self.remote.waiting() >= HIGH;
             let woken = {
                 let (local, remote) = (&self.local, &self.remote);
                 tokio::select! {
                     _ = orders.changed() => Woken::Order,
                     () = &mut home => Woken::Home,
                     () = task::sleep_until(now, self.next_wake(now)) => Woken::Timer,
-                    ready = remote.socket.readable(), if local.waiting() < HIGH && !rests => Woken::Remote(ready),
+                    ready = remote.socket.readable(), if !rests && (local.waiting() < HIGH || (stuck && local.waiting() < MOST)) => Woken::Remote(ready),
                     ready = local.socket.readable(), if remote.waiting() < HIGH => Woken::Local(ready),
                     ready = remote.socket.writable(), if remote.wants_write() => Woken::Written(ready),
                     ready = local.socket.writable(), if local.wants_write() && !holds => Woken::Written(ready),
@@ -169,7 +173,8 @@ impl Pump {
             };
             if let Err(ending) = result {
                 // What has been understood so far is still true: acknowledgements of the remote are passed on.
-                let _ = self.flush();
+                self.local.output.append(&mut self.out.local);
+                let _ = self.local.flush();
                 return ending;
             }
             if !self.splice.events.is_empty() {
@@ -196,6 +201,7 @@ impl Pump {
     fn take_remote(&mut self) -> Result<(), Ending> {
         let now = self.clock.tick();
         self.splice.now = now;
+        self.splice.wall = self.clock.now();
         let result = self.splice.take_remote(&self.remote.input, &mut self.out);
         if !self.out.local.is_empty() || !self.out.remote.is_empty() {
             self.moved_at = now;
@@ -218,7 +224,7 @@ impl Pump {
 
     /// Takes what this broker sent.
     fn take_local(&mut self) -> Result<(), Ending> {
-        self.splice.now = self.clock.tick();
+        (self.splice.now, self.splice.wall) = (self.clock.tick(), self.clock.now());
         let taken = self.splice.take_local(&self.local.input, &mut self.out).map_err(ending)?;
         self.local.take(taken);
         Ok(())
@@ -299,7 +305,10 @@ impl Pump {
         for event in std::mem::take(&mut self.splice.events) {
             match event {
                 Event::Pong => self.pinged = false,
-                Event::RemoteBridge { client_id, there } => self.handle.note_twin(&self.client_id, &client_id, there),
+                Event::RemoteBridge { client_id, there } => {
+                    let address = self.remote.socket.peer_ip();
+                    self.handle.note_twin(&self.client_id, &client_id, there, address);
+                }
                 Event::Subscribed(answer) => self.subscribed(&answer),
                 Event::NotTaken { topic, why } => {
                     if let Some(held_back) = self.quiet.admit(self.clock.tick()) {
@@ -322,6 +331,10 @@ impl Pump {
             tracing::warn!(bridge, topic = %escape(topic), why, held_back, "a message is set aside");
         }
         let (Some(prefix), Some(message)) = (&self.plan.bridge.dead_letter, message) else { return };
+        if message.topic().starts_with(prefix.as_str()) {
+            // A letter that comes back undeliverable is not wrapped in another.
+            return;
+        }
         let kept = format!("{prefix}{}", message.topic());
         if kept.len() > 65_535 {
             return;
@@ -353,6 +366,21 @@ impl Pump {
     }
 }
 
+/// Whether the remote closed the connection for something that we sent, and not for reasons of its own.
+fn blames_a_packet(reason: ReasonCode) -> bool {
+    matches!(
+        reason,
+        ReasonCode::MalformedPacket
+            | ReasonCode::ProtocolError
+            | ReasonCode::NotAuthorized
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::PacketTooLarge
+            | ReasonCode::PayloadFormatInvalid
+            | ReasonCode::RetainNotSupported
+            | ReasonCode::QoSNotSupported
+    )
+}
+
 /// The connection to the remote failed. A reset is what closing it does while something is unread.
 fn lost(error: &io::Error) -> Ending {
     let why = error.to_string();
@@ -365,7 +393,7 @@ fn lost(error: &io::Error) -> Ending {
 fn ending(broken: Broken) -> Ending {
     let why = broken.to_string();
     match broken {
-        Broken::RemoteClosed(_) => Ending::Closed { why, spoken: true },
+        Broken::RemoteClosed(disconnect) if blames_a_packet(disconnect.reason) => Ending::Closed { why, spoken: true },
         _ => Ending::Lost(why),
     }
 }

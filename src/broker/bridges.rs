@@ -5,6 +5,7 @@ use super::subscriber::Subscriber;
 use super::{Broker, Handle, turn};
 use crate::auth::Identity;
 use nightjar_base::{ClientId, SessionId, ShardId, Wall};
+use nightjar_mqtt::property::append_user;
 use nightjar_mqtt::{Message, RetainHandling, SubscriptionOptions};
 use nightjar_shard::{NEVER, Op, QueueLimits, Subscription};
 use std::collections::HashMap;
@@ -73,10 +74,10 @@ pub struct BridgeSession {
 pub struct Prepared {
     /// Whether it was made just now.
     pub created: bool,
-    /// Packet identifiers of QoS 2 messages that came in and were not released.
-    pub inbound: Vec<u16>,
     /// The sequence of the oldest message in its queue, or of the next.
     pub head: u64,
+    /// The first sequence that was certainly never sent.
+    pub sent: u64,
 }
 
 /// The queue of a bridge, as it is now.
@@ -138,8 +139,8 @@ impl Handle {
         let session = store.session(id);
         Prepared {
             created: before != Some(id),
-            inbound: session.map(|session| session.inbound().to_vec()).unwrap_or_default(),
             head: session.map_or(1, |session| session.head()),
+            sent: session.map_or(1, |session| broker.may_be_sent(session)),
         }
     }
 
@@ -241,12 +242,19 @@ impl Subscriber {
     }
 }
 
+/// The user property that tells when a message that waits for a bridge expires by itself, in milliseconds of wall-clock
+/// time, or nothing if it does not: what it expires at in the queue is its age there. The bridge takes it off again.
+pub const AGED_PROPERTY: &str = "nightjar-expires";
+
 /// `message` as it is kept where it is too old at `too_old`.
 pub(crate) fn aged(message: &Arc<Message>, too_old: Wall) -> Arc<Message> {
     if message.expires.is_some_and(|expires| expires <= too_old) {
         return Arc::clone(message);
     }
-    let mut aged = Message::clone(message);
-    aged.expires = Some(too_old);
+    let own = message.expires.map(|expires| expires.0.to_string()).unwrap_or_default();
+    let mut properties = message.properties().to_vec();
+    append_user(AGED_PROPERTY, &own, &mut properties);
+    let mut aged = Message::new(message.topic(), &properties, message.payload());
+    (aged.qos, aged.retain, aged.expires) = (message.qos, message.retain, Some(too_old));
     Arc::new(aged)
 }

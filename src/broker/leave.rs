@@ -30,6 +30,7 @@ impl Connection {
         if self.is_link {
             let own = self.peer.about.door.at.settings().bridge;
             self.broker.loops.left(&self.peer.client_id, self.subscriber.id, own);
+            self.broker.routes_changed();
         }
         let (shared, sent) = {
             let mut state = self.peer.lock();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of the protocol, in the units that the connections use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     pub(crate) connect_timeout: Duration,
     /// Milliseconds for one whole packet, once it has begun.

@@ -12,11 +12,12 @@ use super::{Broker, Handle, stats};
 use crate::telemetry::escape;
 use nightjar_base::{ClientId, Tick};
 use nightjar_mqtt::property::append_user;
-use nightjar_mqtt::{Connect, Message, PublishRef};
+use nightjar_mqtt::{Connect, Message, PublishRef, without_user};
 use nightjar_policy::{Bringer, LoopGuard, Stamp};
 use nightjar_router::{Plan, Receiver};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -100,6 +101,10 @@ impl Loops {
         let mut ids = self.link_ids.lock();
         if ids.get(client_id) == Some(&subscriber) {
             ids.remove(client_id);
+            // Whoever is left carries everything again.
+            let mut twins = self.twins.lock();
+            twins.retain(|twins| twins.ours != *client_id && twins.theirs != *client_id);
+            self.has_twins.store(twins.len(), Ordering::Relaxed);
         }
         if !own {
             self.incoming.fetch_sub(1, Ordering::Relaxed);
@@ -145,8 +150,9 @@ impl Loops {
         self.window.load(Ordering::Relaxed)
     }
 
-    fn stamp(&self, node: u64) -> Stamp {
-        Stamp { node, number: self.next.fetch_add(1, Ordering::Relaxed), hops: 0 }
+    fn stamp(&self, node: u64, payload: &[u8]) -> Stamp {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Stamp { node, number, hops: 0, mark: Stamp::mark_of(payload) }
     }
 
     /// Whether the content says that the message came on another way already. With one link there is no other way.
@@ -170,16 +176,17 @@ impl Connection {
         let (loops, now) = (&broker.loops, broker.clock.tick());
         let (topic, content) = (&*route.topic, (&*route.topic, publish.payload));
         let by = if self.is_link { Bringer::Link(self.subscriber.id) } else { Bringer::Client };
-        let stamp = publish.properties.user(STAMP_PROPERTY).and_then(|text| text.parse::<Stamp>().ok());
+        // Only a bridge is believed, and only for the message that it was put on.
+        let carried = if self.is_link { publish.properties.user(STAMP_PROPERTY) } else { None };
+        let stamp = carried.and_then(|text| text.parse::<Stamp>().ok());
+        let stamp = stamp.filter(|stamp| stamp.mark == Stamp::mark_of(publish.payload));
         let known = match &stamp {
             Some(stamp) => {
                 // What this node has published is no news here, whoever brings it.
-                stamp.node == broker.store.node()
-                    || u64::from(stamp.hops) >= loops.hops.load(Ordering::Relaxed)
-                    || (self.is_link && {
-                        let (id, window) = (self.subscriber.id, loops.window().max(WINDOW));
-                        loops.guard.lock().has_had(stamp, topic, id, now, window)
-                    })
+                stamp.node == broker.store.node() || u64::from(stamp.hops) >= loops.hops.load(Ordering::Relaxed) || {
+                    let (id, window) = (self.subscriber.id, loops.window().max(WINDOW));
+                    loops.guard.lock().has_had(stamp, topic, id, now, window)
+                }
             }
             None => false,
         };
@@ -191,7 +198,7 @@ impl Connection {
         }
         let stamp = match stamp {
             Some(stamp) => Stamp { hops: stamp.hops.saturating_add(1), ..stamp },
-            None if route.linked => loops.stamp(broker.store.node()),
+            None if route.linked => loops.stamp(broker.store.node(), publish.payload),
             None => return Passage::Plain,
         };
         let mut properties = Vec::new();
@@ -201,14 +208,17 @@ impl Connection {
 }
 
 impl Handle {
-    /// The remote of our bridge `ours` says that a bridge of its own, by which it may have come here as `theirs`, is
-    /// connected or not.
-    pub fn note_twin(&self, ours: &str, theirs: &str, there: bool) {
+    /// The remote of our bridge `ours`, which is at `address`, says that a bridge of its own, by which it may have come
+    /// here as `theirs`, is connected or not. It is believed of what came here from its own address.
+    pub fn note_twin(&self, ours: &str, theirs: &str, there: bool, address: Option<IpAddr>) {
         let loops = &self.broker.loops;
-        let known = loops.link_ids.lock().contains_key(theirs);
+        let peer = self.broker.registry.find(theirs).filter(|peer| !peer.about.door.at.settings().bridge);
+        let same = peer.is_some_and(|peer| address.is_some() && peer.about.door.remote.ip() == address);
+        let known = same && loops.link_ids.lock().contains_key(theirs);
         let twins = Twins { ours: ours.into(), theirs: theirs.into() };
-        if theirs != ours && (known || !there) && loops.pair(&twins, there) {
+        if (known || !there) && loops.pair(&twins, there) {
             if there {
+                loops.guard.lock().believe(self.broker.clock.tick());
                 tracing::warn!(
                     bridge = ours, client = %escape(theirs),
                     "the remote has a bridge to here too: one of the two would do; ours carries what both could"
@@ -225,8 +235,10 @@ impl Broker {
         if self.loops.links() == 0 || is_reserved(message.topic()) {
             return Arc::clone(message);
         }
-        let mut properties = message.properties().to_vec();
-        append_user(STAMP_PROPERTY, &self.loops.stamp(self.store.node()).to_string(), &mut properties);
+        let mut properties = Vec::new();
+        without_user(message.properties(), STAMP_PROPERTY, &mut properties);
+        let stamp = self.loops.stamp(self.store.node(), message.payload());
+        append_user(STAMP_PROPERTY, &stamp.to_string(), &mut properties);
         let mut stamped = Message::new(message.topic(), &properties, message.payload());
         (stamped.qos, stamped.retain, stamped.expires) = (message.qos, message.retain, message.expires);
         Arc::new(stamped)

@@ -56,7 +56,7 @@ mod waiting;
 mod wheel;
 
 pub use access::{Access, DeniedPublish, OtherUser};
-pub use bridges::{BRIDGE_PREFIX, BRIDGE_PROPERTY, BridgeQueue, BridgeSession, Prepared};
+pub use bridges::{AGED_PROPERTY, BRIDGE_PREFIX, BRIDGE_PROPERTY, BridgeQueue, BridgeSession, Prepared};
 pub use handle::Handle;
 pub use limits::Limits;
 pub use listen::{Adopted, Thread};

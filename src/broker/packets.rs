@@ -97,7 +97,7 @@ impl Connection {
         let reason = if route.reserved || !route.may_publish.allows(publish.qos, publish.retain) {
             self.denied()?
         } else {
-            if self.is_link || route.linked || publish.properties.user_properties > 0 {
+            if self.is_link || route.linked {
                 passage = self.pass_guard(publish, &route);
             }
             self.accept(publish, &route, &passage)?
@@ -140,7 +140,8 @@ impl Connection {
         if publish.retain && !limits.retain_available {
             return Err(End::Violation(ReasonCode::RetainNotSupported, "retain is turned off [MQTT-3.2.2-14]"));
         }
-        if publish.properties.user_properties > limits.max_user_properties {
+        // The stamp of a bridge is nobody's property.
+        if publish.properties.user_properties > limits.max_user_properties.saturating_add(self.is_link.into()) {
             return Err(End::Violation(ReasonCode::ImplementationSpecificError, "too many user properties"));
         }
         Ok(())
@@ -186,6 +187,8 @@ impl Connection {
         let broker = &*self.broker;
         if publish.properties.payload_is_utf8 && std::str::from_utf8(publish.payload).is_err() {
             return match publish.qos {
+                // A bridge is not to suffer for a client of the remote's.
+                QoS::AtMostOnce if self.is_link => Ok(ReasonCode::PayloadFormatInvalid),
                 QoS::AtMostOnce => Err(End::Violation(ReasonCode::PayloadFormatInvalid, "payload is not UTF-8")),
                 _ => Ok(ReasonCode::PayloadFormatInvalid),
             };

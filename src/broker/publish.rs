@@ -393,10 +393,12 @@ fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bo
     if state.is_over() {
         return false;
     }
-    if source.retain {
+    let sent = state.deliver(source, copy, many);
+    // What was not sent, and does not wait to be, is still for the replay to find.
+    if source.retain && (sent || copy.qos > QoS::AtMostOnce) {
         state.note_fresh(source.message(), store);
     }
-    if state.deliver(source, copy, many) {
+    if sent {
         peer.schedule(&mut state);
     }
     if state.close.is_some() {

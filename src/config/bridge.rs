@@ -229,10 +229,11 @@ bridge! {
     /// topic prefix has them published here beneath it as well.
     dead_letter: Option<String> = None, Or("drop", super::kinds::TopicPrefix);
     /// For how long a message is remembered by its topic and content, where the remote cannot tell what is on its way
-    /// around a circle of brokers (before MQTT 5, or a broker of another make). "off" does without: circles of such
-    /// brokers then never come to rest.
+    /// around a circle of brokers (before MQTT 5, or a broker of another make). It is made use of only when messages were
+    /// seen to come by several ways. "off" does without: circles of such brokers then never come to rest. The longest of
+    /// all bridges holds for all.
     loop_window: Option<Duration> = Some(Duration::from_secs(10)), Or("off", Span(SECOND, HOUR));
-    /// Bridges that a message may pass, counted where they speak MQTT 5.
+    /// Bridges that a message may pass, counted where they speak MQTT 5. The most of all bridges holds for all.
     max_hops: u8 = 8, Count(1..=255);
     /// How long it waits after a first loss, give or take a part of it at random; twice as long after each further one.
     retry_base: Duration = SECOND, Span(Duration::from_millis(100), HOUR);
@@ -243,7 +244,7 @@ bridge! {
 }
 
 impl Bridge {
-    /// The bridge as it was configured; `None` if it was removed while running.
+    /// The bridge as it was configured.
     pub(super) fn read(name: &str, reader: &mut Reader) -> Self {
         let key = |field: &str| format!("bridges.{name}.{field}");
         let preset = reader.value(&key("preset"), &super::preset::PRESET, Preset::None);

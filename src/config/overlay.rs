@@ -101,7 +101,8 @@ pub(super) fn lay(given: Option<&Overlaid>, gathered: &mut Gathered) {
     };
     let table = |key: &str| place(key).map(|(name, _)| name.to_owned());
     let configured: BTreeSet<String> = gathered.values.keys().filter_map(|key| table(key)).collect();
-    let added = |name: &str| values.iter().any(|(key, ..)| place(key) == Some((name, "address")));
+    let has = |name: &str, setting: &str| values.iter().any(|(key, ..)| place(key) == Some((name, setting)));
+    let added = |name: &str| has(name, "address") && has(name, "topics");
     let mut removed = Vec::new();
     for (key, found, line) in &values {
         let origin = Origin::File { path: overlaid.path.clone(), line: *line };

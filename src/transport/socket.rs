@@ -8,6 +8,7 @@ use crate::env::net::{self, TcpStream, UnixStream};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 /// A connection's socket.
@@ -94,6 +95,20 @@ impl Socket {
     #[must_use]
     pub fn unix(stream: UnixStream) -> Self {
         Self(Inner::Unix(stream))
+    }
+
+    /// The address of the other end, if it has one.
+    #[must_use]
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        let stream = match &self.0 {
+            Inner::Tcp(stream) => stream,
+            Inner::Layered(layered) => match &layered.raw {
+                Raw::Tcp(stream) => stream,
+                Raw::Unix(_) => return None,
+            },
+            Inner::Unix(_) => return None,
+        };
+        stream.peer_addr().ok().map(|address| address.ip().to_canonical())
     }
 
     /// A socket whose bytes are MQTT's.

@@ -134,7 +134,8 @@ const SLACK: usize = 128 * 1024;
 
 /// The bridge that tells its state on a topic.
 fn bridge_of(topic: &str) -> Option<&str> {
-    topic.strip_prefix("$SYS/broker/connection/")?.strip_suffix("/state")
+    let name = topic.strip_prefix("$SYS/broker/connection/")?.strip_suffix("/state")?;
+    Some(name).filter(|name| !name.is_empty() && !name.contains('/'))
 }
 
 /// Whether this broker may take later what it refused so.

@@ -10,7 +10,7 @@
 //!              ─ PUBCOMP 9 ─>        ─ PUBCOMP 9 ─>
 //! ```
 //!
-//! So nothing needs to be remembered here. What must outlive a crash is in the two sessions, this broker's and the
+//! So nothing needs to outlive a connection here. What must outlive a crash is in the two sessions, this broker's and the
 //! remote's, and each end repeats what it has to under the identifier it had: a message of QoS 2 is exactly once from end
 //! to end because each half of the way is. Pure: bytes in, bytes and events out.
 
@@ -19,7 +19,7 @@ mod outward;
 
 use super::counts::Counts;
 use super::echo::Echoes;
-use nightjar_base::Tick;
+use nightjar_base::{Tick, Wall};
 use nightjar_mqtt::{
     DecodeError, Disconnect, Message, Packet, PacketType, QoS, ReasonCode, SubAck, Version, decode, encode_ack, frame,
 };
@@ -34,6 +34,8 @@ pub(super) struct Remote {
     /// The largest packet, in bytes.
     pub(super) max_packet: usize,
     pub(super) max_qos: QoS,
+    /// Whether it knows PUBREL: it does unless it said itself that it takes no QoS 2.
+    pub(super) takes_pubrel: bool,
     /// Whether retain flags are sent: the remote keeps retained messages, and nobody said otherwise.
     pub(super) retain: bool,
     pub(super) max_topic_length: usize,
@@ -146,6 +148,8 @@ pub(super) struct Splice {
     pub(super) brought: bool,
     pub(super) events: Vec<Event>,
     pub(super) now: Tick,
+    /// The time on the wall, for what expires.
+    pub(super) wall: Wall,
     scratch: Vec<u8>,
 }
 
@@ -167,6 +171,7 @@ impl Splice {
             brought: false,
             events: Vec::new(),
             now: Tick::default(),
+            wall: Wall::default(),
             scratch: Vec::new(),
         }
     }

@@ -1,11 +1,14 @@
 //! From this broker to the remote.
 
 use super::{Broken, Buffers, Event, Splice, Why};
+use crate::broker::AGED_PROPERTY;
+use nightjar_base::Wall;
 use nightjar_mqtt::{
     Delivery, Frame, Message, PacketType, PublishParts, PublishRef, QoS, ReasonCode, Version,
-    decode_publish_from_server, encode_ack, encode_publish, publish_size, topic,
+    decode_publish_from_server, encode_ack, encode_publish, publish_size, topic, without_user,
 };
 use nightjar_policy::Way;
+use std::borrow::Cow;
 
 impl Splice {
     /// PUBLISH of this broker.
@@ -18,8 +21,9 @@ impl Splice {
             Self::settle(publish.packet_id, publish.qos, out);
             return Ok(());
         };
-        if publish.qos != QoS::AtMostOnce && self.condemned == Some(publish.packet_id) {
-            self.condemned = None;
+        let condemned = publish.qos != QoS::AtMostOnce && self.condemned.take() == Some(publish.packet_id);
+        // The first message of the connection: if it is another, the condemned one is gone.
+        if condemned {
             self.counts.closed_at.add(1);
             self.set_aside(&publish, &name, Why::ClosedAt);
             return Ok(());
@@ -28,15 +32,20 @@ impl Splice {
         let retain = publish.retain && self.remote.retain && !self.rules.rules()[number].drops_retain();
         let mut scratch = std::mem::take(&mut self.scratch);
         let answer_at = publish.properties.response_topic.and_then(|topic| self.rules.origin(Way::In, topic));
-        let parts = PublishParts {
-            topic: renamed.as_bytes(),
-            properties: match &answer_at {
-                Some(topic) => publish.properties.forwarded_answering_to(topic, &mut scratch),
-                None => publish.properties.forwarded(&mut scratch),
-            },
-            payload: publish.payload,
-            expiry: publish.properties.message_expiry,
+        let properties = match &answer_at {
+            Some(topic) => publish.properties.forwarded_answering_to(topic, &mut scratch),
+            None => publish.properties.forwarded(&mut scratch),
         };
+        let (properties, expiry) = match publish.properties.user(AGED_PROPERTY) {
+            Some(own) => {
+                let mut young = Vec::new();
+                without_user(properties, AGED_PROPERTY, &mut young);
+                (Cow::Owned(young), own.parse().ok().map(|at| left_until(at, self.wall)))
+            }
+            None => (Cow::Borrowed(properties), publish.properties.message_expiry),
+        };
+        let parts =
+            PublishParts { topic: renamed.as_bytes(), properties: &properties, payload: publish.payload, expiry };
         let delivery = Delivery {
             qos,
             retain,
@@ -52,6 +61,7 @@ impl Splice {
         if fits {
             encode_publish(remote.version, &parts, &delivery, &mut out.remote);
         }
+        drop(properties);
         self.scratch = scratch;
         if !fits {
             self.counts.too_large.add(1);
@@ -79,7 +89,7 @@ impl Splice {
 
     /// PUBREL of this broker.
     pub(super) fn release_out(&mut self, packet_id: u16, out: &mut Buffers) {
-        if self.remote.max_qos == QoS::ExactlyOnce {
+        if self.remote.takes_pubrel {
             encode_ack(PacketType::PubRel, self.remote.version, packet_id, ReasonCode::Success, &mut out.remote);
         } else {
             // What the remote got was of QoS 1, and is over.
@@ -121,6 +131,11 @@ impl Splice {
         let (packet_id, qos) = (publish.packet_id, publish.qos);
         self.events.push(Event::SetAside { packet_id, qos, topic: name.to_owned(), why, message });
     }
+}
+
+/// Seconds from `now` until `at`, in milliseconds of wall-clock time.
+fn left_until(at: u64, now: Wall) -> u32 {
+    u32::try_from(now.seconds_until(Wall(at))).unwrap_or(u32::MAX)
 }
 
 /// The message as it was in this broker.

@@ -15,6 +15,7 @@ fn remote(version: Version) -> Remote {
         version,
         max_packet: 500,
         max_qos: QoS::ExactlyOnce,
+        takes_pubrel: true,
         retain: true,
         max_topic_length: 100,
         max_topic_levels: 8,
@@ -95,7 +96,7 @@ fn a_message_comes_in_under_its_identifier_and_is_acknowledged_when_this_broker_
 
 #[test]
 fn what_the_remote_takes_no_more_of_is_sent_lower_and_still_ends_as_it_began() {
-    let mut splice = splice(&["# out 2"], Remote { max_qos: QoS::AtLeastOnce, ..remote(V5) });
+    let mut splice = splice(&["# out 2"], Remote { max_qos: QoS::AtLeastOnce, takes_pubrel: false, ..remote(V5) });
     assert_eq!(pass(&mut splice, true, &publish(V5, "a", QoS::ExactlyOnce, 7, b"")).1, ["PUBLISH 7 q1 a"]);
     assert_eq!(pass(&mut splice, false, &ack(PacketType::PubAck, 7, ReasonCode::Success)).0, ["PUBREC 7"]);
     let (local, away) = pass(&mut splice, true, &ack(PacketType::PubRel, 7, ReasonCode::Success));

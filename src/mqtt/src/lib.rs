@@ -25,7 +25,7 @@ pub use packet::{
 pub use property::UserProperties;
 pub use publish::{
     Delivery, PublishParts, PublishProperties, PublishRef, decode_publish, decode_publish_from_server, encode_publish,
-    encode_publish_head, publish_size,
+    encode_publish_head, publish_size, without_user,
 };
 pub use reason::ReasonCode;
 pub use types::{QoS, RetainHandling, SubscriptionOptions, Version};

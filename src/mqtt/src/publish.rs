@@ -122,6 +122,15 @@ impl<'a> PublishProperties<'a> {
     }
 }
 
+/// Appends `properties` (checked, without a length) to `into` without the user properties called `name`.
+pub fn without_user(properties: &[u8], name: &str, into: &mut Vec<u8>) {
+    for_each_part(properties, |part, _| {
+        if user_of(part).is_none_or(|(found, _)| found != name) {
+            into.extend_from_slice(part);
+        }
+    });
+}
+
 /// The user property that a checked part is, if it is one.
 fn user_of(part: &[u8]) -> Option<(&str, &str)> {
     let (id::USER, rest) = part.split_first().map(|(id, rest)| (*id, rest))? else { return None };
