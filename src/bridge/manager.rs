@@ -1,4 +1,5 @@
-//! The bridges of a node: started, changed and stopped as the configuration says, on a thread of their own.
+//! The bridges of a node: started, changed and stopped as the configuration says, each on a thread of its own, so that
+//! nothing that one of them meets makes another wait.
 
 use super::link::{Link, Order, client_id, millis};
 use super::status::{Now, Status};
@@ -10,13 +11,9 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
-
-/// Bridges that may be waiting to be started.
-const STARTS: usize = 10_000;
 
 /// The bridges of a node.
 pub struct Bridges {
@@ -31,7 +28,7 @@ struct Running {
     bridges: BTreeMap<String, One>,
     /// Those that are removed and not gone yet: who comes by the same name waits for them.
     leaving: HashMap<String, mpsc::Sender<()>>,
-    thread: Option<Thread>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 struct One {
@@ -40,12 +37,6 @@ struct One {
     /// Closed when its task is over.
     over: mpsc::Sender<()>,
     status: Arc<Status>,
-}
-
-/// The thread that bridges live on; there is none before the first bridge.
-struct Thread {
-    starts: mpsc::Sender<Link>,
-    handle: JoinHandle<()>,
 }
 
 /// A bridge, for those who look.
@@ -120,11 +111,15 @@ impl Bridges {
             order,
             (before, life),
         );
-        let thread = match &mut state.thread {
-            Some(thread) => thread,
-            empty => empty.insert(Thread::start(self.handle.clone())?),
-        };
-        thread.starts.try_send(link).map_err(|_| io::Error::other("too many bridges at once"))?;
+        let (handle, name) = (self.handle.clone(), format!("bridge {}", plan.bridge.name));
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        state.threads.retain(|thread| !thread.is_finished());
+        state.threads.push(task::thread(&name, move || {
+            handle.enter_thread();
+            runtime.block_on(link.run());
+            // A name that is still being looked up keeps nobody.
+            runtime.shutdown_background();
+        })?);
         state.bridges.insert(plan.bridge.name.clone(), One { plan, orders, over, status });
         Ok(())
     }
@@ -158,41 +153,11 @@ impl Bridges {
         for one in std::mem::take(&mut state.bridges).into_values() {
             let _ = one.orders.send(Order::Stop);
         }
-        if let Some(Thread { starts, handle }) = state.thread.take() {
-            drop(starts);
-            let _ = handle.join();
+        let threads = std::mem::take(&mut state.threads);
+        // Whoever looks meanwhile sees none.
+        drop(state);
+        for thread in threads {
+            let _ = thread.join();
         }
     }
-}
-
-impl Thread {
-    fn start(handle: Handle) -> io::Result<Self> {
-        let (starts, inbox) = mpsc::channel(STARTS);
-        let (ready, started): (SyncSender<io::Result<()>>, Receiver<_>) = sync_channel(1);
-        let thread = task::thread("bridges", move || live(&handle, inbox, &ready))?;
-        started.recv().map_err(|_| io::Error::other("the thread of bridges ended before it ran"))??;
-        Ok(Self { starts, handle: thread })
-    }
-}
-
-/// The body of the thread: every bridge is a task, and it ends when the node stops and all of them have.
-fn live(handle: &Handle, mut inbox: mpsc::Receiver<Link>, ready: &SyncSender<io::Result<()>>) {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return drop(ready.send(Err(error))),
-    };
-    handle.enter_thread();
-    let _ = ready.send(Ok(()));
-    runtime.block_on(async {
-        let mut links = Vec::new();
-        while let Some(link) = inbox.recv().await {
-            links.retain(|link: &tokio::task::JoinHandle<()>| !link.is_finished());
-            links.push(task::spawn(link.run()));
-        }
-        for link in links {
-            let _ = link.await;
-        }
-    });
-    // A name that is still being looked up keeps nobody.
-    runtime.shutdown_background();
 }

@@ -22,9 +22,9 @@ const HIGH: usize = 256 * 1024;
 /// And at most, when both sides wait for each other.
 const MOST: usize = 16 * HIGH;
 /// From so many messages under way on, the remote has enough to do while nobody reads its acknowledgements: they are read
-/// a millisecond's worth at a time, not one by one.
+/// a while's worth at a time, not one by one, and the thread, which is the bridge's own, is not woken for each meanwhile.
 const BUSY: usize = 128;
-const REST: u64 = 1;
+const REST: Duration = Duration::from_millis(1);
 /// For how many milliseconds acknowledgements for this broker may be held back, for others to join them. Nobody waits for
 /// them but the window, of which a quarter at most is held.
 const HOLD: u64 = 2;
@@ -85,8 +85,8 @@ pub(super) struct Pump {
 /// What is put off, so that one wake-up does for many messages.
 #[derive(Debug, Default)]
 pub(super) struct Gather {
-    /// The remote is not read before.
-    rest_until: Option<Tick>,
+    /// The remote was read, and has enough to do.
+    rests: bool,
     /// Acknowledgements for this broker are held back until then.
     hold_until: Option<Tick>,
     /// Bytes of acknowledgements that are held back.
@@ -145,8 +145,10 @@ impl Pump {
             if let Err(ending) = self.flush() {
                 return ending;
             }
+            if std::mem::take(&mut self.gather.rests) {
+                std::thread::sleep(REST);
+            }
             let now = self.clock.tick();
-            let rests = self.gather.rest_until.is_some_and(|until| now < until);
             let holds = self.gather.hold_until.is_some();
             // Both sides may wait for each other to be read: then one of them is, up to a bound.
             let stuck = self.local.waiting() >= HIGH && self.remote.waiting() >= HIGH;
@@ -156,7 +158,7 @@ impl Pump {
                     _ = orders.changed() => Woken::Order,
                     () = &mut home => Woken::Home,
                     () = task::sleep_until(now, self.next_wake(now)) => Woken::Timer,
-                    ready = remote.socket.readable(), if !rests && (local.waiting() < HIGH || (stuck && local.waiting() < MOST)) => Woken::Remote(ready),
+                    ready = remote.socket.readable(), if local.waiting() < HIGH || (stuck && local.waiting() < MOST) => Woken::Remote(ready),
                     ready = local.socket.readable(), if remote.waiting() < HIGH => Woken::Local(ready),
                     ready = remote.socket.writable(), if remote.wants_write() => Woken::Written(ready),
                     ready = local.socket.writable(), if local.wants_write() && !holds => Woken::Written(ready),
@@ -194,7 +196,9 @@ impl Pump {
             Err(error) => return Err(Ending::Lost(error.to_string())),
         }
         self.received_at = self.clock.tick();
-        self.take_remote()
+        self.take_remote()?;
+        self.gather.rests = self.splice.under_way() >= BUSY;
+        Ok(())
     }
 
     /// Takes what the remote sent.
@@ -206,8 +210,6 @@ impl Pump {
         if !self.out.local.is_empty() || !self.out.remote.is_empty() {
             self.moved_at = now;
         }
-        let busy = self.splice.under_way() >= BUSY;
-        self.gather.rest_until = busy.then(|| now.plus_millis(REST));
         self.remote.take(result.map_err(ending)?);
         if self.alone && self.splice.has_acknowledged() { Err(Ending::Cleared) } else { Ok(()) }
     }
@@ -251,8 +253,7 @@ impl Pump {
 
     /// When the pump has to wake by itself.
     fn next_wake(&self, now: Tick) -> Tick {
-        let soon = self.gather.rest_until.filter(|until| now < *until).into_iter().chain(self.gather.hold_until);
-        soon.fold(self.next_look(now), Tick::min)
+        self.gather.hold_until.map_or(self.next_look(now), |until| until.min(self.next_look(now)))
     }
 
     fn next_look(&self, now: Tick) -> Tick {

@@ -247,7 +247,7 @@ mod tests {
         }
         // Each lap brings it by the same link once more, as a circle without a guard would.
         assert!(taken <= 20 + EVIDENCE as u32, "{taken}");
-        assert!(guard.is_known(("b", b"y"), Bringer::Link(1), false, Tick(50_000), 10_000) == false);
+        assert!(!guard.is_known(("b", b"y"), Bringer::Link(1), false, Tick(50_000), 10_000));
         assert!(guard.is_known(("b", b"y"), Bringer::Link(2), false, Tick(58_000), 10_000));
     }
 
