@@ -132,18 +132,14 @@ impl Writer<'_> {
         }
         let of = |ip: IpAddr| SocketAddr::new(ip, place.port).to_string();
         let (any_v4, any_v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        // mosquitto binds to the interface, whatever else it is told: a host may have more.
+        if let Some(at) = self.conf.last(group, "bind_interface") {
+            self.changed(at, LOOPBACK);
+            return Some(vec![of(IpAddr::V4(Ipv4Addr::LOCALHOST))]);
+        }
         match &place.host {
-            None => match self.conf.last(group, "bind_interface") {
-                Some(at) => {
-                    self.changed(at, LOOPBACK);
-                    Some(vec![of(IpAddr::V4(Ipv4Addr::LOCALHOST))])
-                }
-                None => Some(self.families(any_v4, any_v6, place.port, domain)),
-            },
+            None => Some(self.families(any_v4, any_v6, place.port, domain)),
             Some(host) => {
-                if let Some(at) = self.conf.last(group, "bind_interface") {
-                    self.changed(at, "its address alone says where it listens");
-                }
                 let found: Vec<IpAddr> = match host.parse() {
                     Ok(ip) => vec![ip],
                     Err(_) => resolve(host, domain),

@@ -130,6 +130,15 @@ fn an_interface_is_no_address() {
     let came = came("listener 1883\nbind_interface eth0\n");
     assert_eq!(came.config().listeners[0].address.to_string(), "127.0.0.1:1883");
     came.is(2, Changed, "this machine alone");
+    // mosquitto binds to the interface, whatever its address: a host may be on others as well.
+    for text in
+        ["listener 1883 0.0.0.0\nbind_interface eth0\n", "port 1883\nbind_address 10.9.8.7\nbind_interface eth0\n"]
+    {
+        let came = self::came(text);
+        let addresses: Vec<_> = came.config().listeners.iter().map(|listener| listener.address.to_string()).collect();
+        assert_eq!(addresses, ["127.0.0.1:1883"], "{text}");
+        came.is(text.lines().count(), Changed, "this machine alone");
+    }
 }
 
 #[test]
