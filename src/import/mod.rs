@@ -49,6 +49,13 @@ const CONFIG: &str = "nightjar.toml";
 const DATA: &str = "data";
 /// The password file that is made where nobody could come in.
 const PASSWORDS: &str = "passwords";
+/// The file of rules that is made where a plugin may have decided: it allows nothing.
+const RULES: &str = "rules";
+const RULES_TEXT: &str = "\
+# What no rule allows is denied: without one, everything. See docs/access-rules.md.
+#
+# allow user ann to all on ann/#
+";
 
 /// What is to be imported, and to where.
 #[derive(Clone, Debug)]
@@ -70,6 +77,7 @@ pub struct Plan {
     force: bool,
     toml: String,
     needs_passwords: bool,
+    needs_rules: bool,
     work: Option<Work>,
     now: Wall,
     /// What becomes of each option.
@@ -102,13 +110,13 @@ impl Plan {
             None => (None, None),
         };
         settle_queues(&mut translation, work.as_ref().map(|work| work.counts).unwrap_or_default());
-        let needs_passwords = translation.needs_passwords;
+        let (needs_passwords, needs_rules) = (translation.needs_passwords, translation.needs_rules);
         let head = format!(
             "Written by `nightjar import mosquitto` from {}.\nEvery setting is told in docs/configuration.md.",
             request.conf.display()
         );
         let (toml, report) = translation.finish(&head);
-        Ok(Self { out, force: request.force, toml, needs_passwords, work, now, report, database })
+        Ok(Self { out, force: request.force, toml, needs_passwords, needs_rules, work, now, report, database })
     }
 
     /// How much there is to be imported.
@@ -187,10 +195,14 @@ impl Plan {
             let store = StoreConfig { shards: config.store.shards, ..StoreConfig::new(&beside.data) };
             load::load(store, work, queue_limits(&config), self.now)?;
         }
-        let passwords = self.out.join(PASSWORDS);
-        if self.needs_passwords && !passwords.exists() {
-            let text = "# Users are added by `nightjar passwd add`.\n";
-            write_file(&passwords, text).map_err(failed(&passwords))?;
+        for (needed, name, text) in [
+            (self.needs_passwords, PASSWORDS, "# Users are added by `nightjar passwd add`.\n"),
+            (self.needs_rules, RULES, RULES_TEXT),
+        ] {
+            let path = self.out.join(name);
+            if needed && !path.exists() {
+                write_file(&path, text).map_err(failed(&path))?;
+            }
         }
         if self.work.is_some() {
             fs::rename(&beside.data, self.data_path()).map_err(failed(&self.data_path()))?;

@@ -90,9 +90,9 @@ impl Draft {
         self.fates[at].get_or_insert_with(|| (fate, text.into()));
     }
 
-    /// Says that an option holds after all, whatever was said before.
-    pub(super) fn replace(&mut self, at: usize, text: impl Into<String>) {
-        self.fates[at] = Some((Fate::Honoured, text.into()));
+    /// Says what becomes of an option after all, whatever was said before.
+    pub(super) fn overrule(&mut self, at: usize, fate: Fate, text: impl Into<String>) {
+        self.fates[at] = Some((fate, text.into()));
     }
 
     pub(super) fn note(&mut self, text: impl Into<String>) {

@@ -25,12 +25,17 @@ impl Toml {
         }
     }
 
-    /// The same with a text.
+    /// Takes a table out.
+    pub(super) fn remove(&mut self, table: &str) {
+        self.tables.retain(|(name, _)| name != table);
+    }
+
+    /// Sets a text.
     pub(super) fn text(&mut self, table: &str, key: &str, text: &str) {
         self.set(table, key, quote(text));
     }
 
-    /// The same with a list of texts.
+    /// Sets a list of texts.
     pub(super) fn texts(&mut self, table: &str, key: &str, texts: &[String]) {
         let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
         let value = match &quoted[..] {

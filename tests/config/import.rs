@@ -2,6 +2,8 @@
 
 use super::names_in;
 use nightjar::config::{Config, Sources};
+use nightjar_mqtt::QoS;
+use nightjar_policy::{Policy, Rules, Who};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -167,8 +169,17 @@ fn where_nobody_could_come_in_a_password_file_is_made() {
     let report = moving.report(&[]);
     assert!(report.contains("nightjar passwd add out/passwords NAME"), "{report}");
     assert_eq!(moving.config().auth.password_file, Some(moving.path("out/passwords")));
+    assert!(report.contains("EVERYTHING IS DENIED by out/rules"), "{report}");
+    assert!(!report.contains("must be mended"), "{report}");
+    assert_eq!(moving.config().access.rules, Some(moving.path("out/rules")));
+    let rules = fs::read_to_string(moving.path("out/rules")).unwrap();
+    let rules = Rules::parse("rules", &rules).unwrap();
+    let who = Who { user: Some("ann"), client_id: "c", groups: &[], grants: None };
+    assert!(!Policy::Rules(rules).rights(&who).publish("ann/a", QoS::AtMostOnce, false));
+    fs::write(moving.path("out/rules"), "allow user ann to all on a\n").unwrap();
     fs::write(moving.path("out/passwords"), "ann:x\n").unwrap();
     moving.report(&["--force"]);
+    assert_eq!(fs::read_to_string(moving.path("out/rules")).unwrap(), "allow user ann to all on a\n", "rules stay");
     assert_eq!(fs::read_to_string(moving.path("out/passwords")).unwrap(), "ann:x\n", "users stay");
 }
 

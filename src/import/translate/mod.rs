@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `listeners` | doors: addresses, TLS, WebSocket, and what mosquitto sets for each of them |
 //! | `security` | who may come in, and what each may do |
+//! | `files` | password files, ACL files, plugins: mosquitto may have others at each listener |
 //! | `limits` | sessions, queues, packets, persistence |
 //! | `log` | the log and the `$SYS` topics |
 //! | `bridges` | bridges |
@@ -12,6 +13,7 @@
 //! bridge is left out rather than opened wider than it was.
 
 mod bridges;
+mod files;
 mod limits;
 mod listeners;
 mod log;
@@ -34,6 +36,8 @@ pub(super) struct Translation {
     pub(super) database: Option<PathBuf>,
     /// Whether a password file that lets nobody in must be made.
     pub(super) needs_passwords: bool,
+    /// Whether a file of rules that denies everything must be made.
+    pub(super) needs_rules: bool,
     /// Whether user names are proved.
     pub(super) proves_users: bool,
     /// After how many seconds sessions end that would not by themselves.
@@ -86,13 +90,14 @@ pub(super) fn translate(path: &Path, out: &Path) -> Result<Translation, Vec<Wron
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    let (needs_passwords, proves_users) = (security.needs_passwords, security.proves_users);
+    let security::Security { needs_passwords, needs_rules, proves_users } = security;
     Ok(Translation {
         toml,
         draft,
         conf,
         database,
         needs_passwords,
+        needs_rules,
         proves_users,
         expiration,
         queues,

@@ -1,13 +1,16 @@
 //! Who may come in, what each may do, and what mosquitto sets for each listener and Nightjar for all together.
 
-use super::{Writer, absolute};
+use super::Writer;
+use super::files::Files;
 use crate::import::conf::Group;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is to be known of it elsewhere.
 pub(super) struct Security {
     /// Whether a password file must be made that lets nobody in.
     pub(super) needs_passwords: bool,
+    /// Whether a file of rules must be made that denies everything.
+    pub(super) needs_rules: bool,
     /// Whether user names are proved.
     pub(super) proves_users: bool,
 }
@@ -17,10 +20,13 @@ impl Writer<'_> {
     pub(super) fn anonymous(&mut self, group: &Group) -> bool {
         let own =
             self.conf.flag(group, "listener_allow_anonymous").or_else(|| self.conf.flag(group, "allow_anonymous"));
-        own.or_else(|| self.conf.flag(&self.conf.global, "allow_anonymous")).unwrap_or(false)
+        // With settings for each listener, mosquitto uses those for all of them nowhere.
+        let everywhere = || self.conf.flag(&self.conf.global, "allow_anonymous").filter(|_| !self.conf.per_listener);
+        own.or_else(everywhere).unwrap_or(false)
     }
 
     pub(super) fn security(&mut self, out: &Path) -> Security {
+        let Files { passwords, closed: needs_rules } = self.files(out);
         for at in 0..self.kept.len() {
             let (tables, anonymous) = (self.kept[at].tables.clone(), self.kept[at].anonymous);
             tables
@@ -30,15 +36,6 @@ impl Writer<'_> {
         for at in self.named(&["allow_anonymous", "listener_allow_anonymous"]) {
             self.honoured(at, "listeners.*.anonymous");
         }
-        let passwords = self.file(&["password_file", "plugin_opt_password_file"], "auth", "password_file");
-        let acl = self.file(&["acl_file", "plugin_opt_acl_file"], "access", "mosquitto_acl");
-        if self.conf.per_listener && (passwords || acl) {
-            self.draft.note(
-                "users and rules hold for every listener, those that had none of their own included; what differs from \
-                 one to another can be told by `authentication` of a listener and by rules",
-            );
-        }
-        self.plugins();
         for at in self.named(&["psk_file"]) {
             self.unsupported(at, "TLS with pre-shared keys is not spoken: use certificates");
         }
@@ -53,11 +50,11 @@ impl Writer<'_> {
                 out.join("passwords").display()
             ));
         }
-        Security { needs_passwords, proves_users: passwords || identity || needs_passwords }
+        Security { needs_passwords, needs_rules, proves_users: passwords || identity || needs_passwords }
     }
 
     /// Options with one of these names in the file, of the broker and of listeners that are kept.
-    fn named(&self, names: &[&str]) -> Vec<usize> {
+    pub(super) fn named(&self, names: &[&str]) -> Vec<usize> {
         let conf = self.conf;
         let groups = self.kept.iter().filter_map(|kept| Some(&conf.listeners[kept.at?])).chain([&conf.global]);
         let named = |at: usize| names.contains(&conf.options[at].name.as_str());
@@ -70,46 +67,6 @@ impl Writer<'_> {
         let mut all: Vec<usize> = groups.flat_map(of).collect();
         all.sort_unstable();
         all
-    }
-
-    /// A file of mosquitto's that is used as it is; Nightjar has one for all listeners. Whether there is any.
-    fn file(&mut self, names: &[&str], table: &str, key: &str) -> bool {
-        let mut used: Option<PathBuf> = None;
-        for at in self.named(names) {
-            let path = absolute(self.option(at).text());
-            if used.is_none() {
-                self.path(table, key, &path);
-                used = Some(path.clone());
-            }
-            if used.as_ref() == Some(&path) {
-                self.draft.replace(
-                    at,
-                    format!("{table}.{key} = {:?}: the file is read as it is", path.display().to_string()),
-                );
-            } else {
-                self.unsupported(at, format!("there is one {table}.{key} for all listeners: join the files"));
-            }
-        }
-        used.is_some()
-    }
-
-    fn plugins(&mut self) {
-        let conf = self.conf;
-        let plugins: Vec<&str> = conf
-            .options
-            .iter()
-            .filter(|option| matches!(option.known.means, "plugin" | "plugin_load"))
-            .map(|option| option.text())
-            .collect();
-        if plugins.iter().any(|path| path.contains("dynamic_security")) {
-            self.draft.note(
-                "users, groups and roles of mosquitto's dynamic security are in its own file and are not carried over: \
-                 make users by `nightjar passwd` and rules as docs/access-rules.md tells",
-            );
-        }
-        if plugins.iter().any(|path| path.contains("persist")) {
-            self.draft.note("sessions and messages that a persistence plugin keeps are not read: only mosquitto.db is");
-        }
     }
 
     /// What mosquitto sets for each listener and Nightjar for all.

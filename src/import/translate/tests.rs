@@ -9,6 +9,7 @@ use crate::import::report::Entry;
 struct Came {
     toml: String,
     report: Report,
+    needs_rules: bool,
     translation: (bool, bool, Option<u64>, Queues, Option<PathBuf>),
 }
 
@@ -49,8 +50,9 @@ fn translated(text: &str) -> Result<Came, Vec<String>> {
         translation.queues,
         translation.database.clone(),
     );
+    let needs_rules = translation.needs_rules;
     let (toml, report) = translation.finish("head");
-    Ok(Came { toml, report, translation: facts })
+    Ok(Came { toml, report, needs_rules, translation: facts })
 }
 
 #[track_caller]
@@ -168,24 +170,115 @@ fn where_nobody_could_come_in_nobody_can() {
     assert_eq!((open.translation.0, open.translation.1), (false, false));
 }
 
+fn names(config: &Config) -> Vec<(&str, bool)> {
+    config.listeners.iter().map(|listener| (listener.name.as_str(), listener.anonymous)).collect()
+}
+
 #[test]
-fn security_of_each_listener_becomes_that_of_all() {
+fn a_listener_with_another_password_file_is_left_out() {
     let came = came(
         "per_listener_settings true\nlistener 1883 127.0.0.1\npassword_file /a\nlistener 1884 127.0.0.1\n\
-         password_file /b\nlistener 1885 127.0.0.1\nlistener_allow_anonymous true\npassword_file /a\nlistener 1886 127.0.0.1\n\
-         plugin /p.so\nplugin_opt_acl_file /acl\n",
+         password_file /b\nlistener 1885 127.0.0.1\nallow_anonymous true\npassword_file /a\nlistener 1886 127.0.0.1\n\
+         listener 1887 127.0.0.1\nallow_anonymous true\n",
     );
     let config = came.config();
     assert_eq!(config.auth.password_file.as_deref(), Some(Path::new("/a")));
-    assert_eq!(
-        config.listeners.iter().map(|listener| listener.anonymous).collect::<Vec<_>>(),
-        [false, false, true, false]
-    );
+    // Who had no file let in nobody, or everybody.
+    assert_eq!(names(&config), [("mqtt-1883", false), ("mqtt-1885", true), ("mqtt-1887", true)]);
     came.is(1, Changed, "for all listeners");
+    came.is(4, Unsupported, "left out: auth.password_file = \"/a\"");
     came.is(5, Unsupported, "join the files");
     came.is(8, Honoured, "auth.password_file");
-    came.is(11, Honoured, "access.mosquitto_acl");
+    came.is(9, Unsupported, "left out");
+}
+
+#[test]
+fn a_listener_with_another_acl_file_is_left_out() {
+    let came = came(
+        "per_listener_settings true\nlistener 1883 127.0.0.1\nacl_file /all\npassword_file /a\nlistener 8883 0.0.0.0\n\
+         acl_file /little\npassword_file /a\nlistener 1885 127.0.0.1\npassword_file /a\n",
+    );
+    let config = came.config();
+    assert_eq!(config.access.mosquitto_acl.as_deref(), Some(Path::new("/all")));
+    assert_eq!(names(&config), [("mqtt-1883", false), ("mqtt-1885", false)]);
+    came.is(3, Honoured, "access.mosquitto_acl");
+    came.is(5, Unsupported, "left out: access.mosquitto_acl = \"/all\"");
+    came.is(6, Unsupported, "left out");
+    came.is(7, Unsupported, "left out");
+}
+
+#[test]
+fn certificates_alone_name_users_where_they_did() {
+    let came = came(
+        "per_listener_settings true\nlistener 8883 127.0.0.1\ncertfile /c\nkeyfile /k\ncafile /ca\n\
+         use_identity_as_username true\nrequire_certificate true\nlistener 1884 127.0.0.1\npassword_file /b\n",
+    );
+    let config = came.config();
+    assert_eq!(names(&config), [("mqtt-1884", false), ("tls-8883", false)]);
+    assert_eq!(config.listeners[0].authentication, None);
+    assert_eq!(config.listeners[1].authentication.as_deref(), Some(&["certificate".to_owned()][..]));
+}
+
+#[test]
+fn settings_above_those_for_each_listener_hold_nowhere() {
+    let came = came(
+        "allow_anonymous true\npassword_file /a\nper_listener_settings true\nlistener 1883 127.0.0.1\n\
+         listener 1884 127.0.0.1\nallow_anonymous true\n",
+    );
+    let config = came.config();
+    assert_eq!(names(&config), [("mqtt-1883", false), ("mqtt-1884", true)]);
+    assert_eq!(config.auth.password_file.as_deref(), Some(Path::new("/out/passwords")));
+    came.is(1, Unsupported, "at no listener");
+    came.is(2, Unsupported, "at no listener");
+}
+
+#[test]
+fn where_a_plugin_may_have_decided_everything_is_denied() {
+    for text in [
+        "listener 1883 0.0.0.0\nplugin /x/some_acl.so\npassword_file /a\nacl_file /acl\n",
+        "listener 1883 0.0.0.0\nauth_plugin /x/go-auth.so\nallow_anonymous true\n",
+        "listener 1883 0.0.0.0\nplugin_load d /x/mosquitto_dynamic_security.so\nplugin_use d\nallow_anonymous true\n",
+        "per_listener_settings true\nglobal_plugin /x/some.so\nlistener 1883 0.0.0.0\nallow_anonymous true\n",
+        "per_listener_settings true\nlistener 1883 0.0.0.0\nallow_anonymous true\nplugin /x/some.so\n",
+        "plugin /x/some.so\n",
+        // Which of two decides is not to be known.
+        "listener 1883 0.0.0.0\nacl_file /a\nplugin /x/mosquitto_acl_file.so\nplugin_opt_acl_file /b\n",
+    ] {
+        let came = came(text);
+        let config = came.config();
+        assert_eq!(config.access.rules.as_deref(), Some(Path::new("/out/rules")), "{text}");
+        assert!(config.access.mosquitto_acl.is_none() && came.needs_rules, "{text}");
+        assert!(config.listeners.iter().all(|listener| !listener.anonymous), "{text}");
+        assert!(came.report.notes.iter().any(|note| note.contains("EVERYTHING IS DENIED")), "{text}");
+    }
+    let with_files = came("listener 1883 0.0.0.0\nplugin /x/some_acl.so\npassword_file /a\nacl_file /acl\n");
+    assert_eq!(with_files.config().auth.password_file.as_deref(), Some(Path::new("/a")));
+    with_files.is(4, Unsupported, "access.mosquitto_acl = \"/acl\"");
+}
+
+#[test]
+fn a_plugin_of_one_listener_closes_that_one() {
+    let came = came(
+        "per_listener_settings true\nlistener 1883 127.0.0.1\nacl_file /acl\nallow_anonymous true\n\
+         listener 1884 127.0.0.1\nallow_anonymous true\nplugin /p.so\nplugin_opt_acl_file /other\n",
+    );
+    let config = came.config();
+    assert_eq!(names(&config), [("mqtt-1883", true)]);
     assert_eq!(config.access.mosquitto_acl.as_deref(), Some(Path::new("/acl")));
+    assert!(!came.needs_rules);
+    came.is(5, Unsupported, "a plugin may have decided");
+}
+
+#[test]
+fn plugins_that_read_mosquittos_files_are_those_files() {
+    let came = came(
+        "listener 1883 127.0.0.1\nplugin /x/mosquitto_password_file.so\nplugin_opt_password_file /a\n\
+         plugin /x/mosquitto_acl_file.so\nplugin_opt_acl_file /acl\nglobal_plugin /x/mosquitto_persist_sqlite.so\n",
+    );
+    let config = came.config();
+    assert_eq!(config.auth.password_file.as_deref(), Some(Path::new("/a")));
+    assert_eq!(config.access.mosquitto_acl.as_deref(), Some(Path::new("/acl")));
+    assert!(!came.needs_rules);
 }
 
 #[test]
