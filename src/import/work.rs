@@ -21,11 +21,13 @@ use std::sync::Arc;
 
 /// More places than this are not left empty between two messages: identifiers would not run in order.
 const WIDEST: u64 = 60_000;
-/// Places that may be left empty for messages of QoS 1, all sessions together: each is written once, and a QoS 1
-/// message that comes again under another identifier harms nobody.
+/// Places that may be left empty for each message that is for a client, all sessions together: each is written once, at
+/// some 32 bytes, so what is written is in proportion to what is read.
+const PLACES_EACH: u64 = 256;
+/// Places that may be left empty for messages of QoS 2 besides, however few there are: those of a hundred sessions.
 const PLACES: u64 = 4_000_000;
-/// The same for sessions with messages of QoS 2: some 30 GB are written for them.
-const EXACT_PLACES: u64 = 1_000_000_000;
+/// All identifiers: as many places may be left empty for QoS 1 besides, where another identifier harms nobody.
+const ROUND: u64 = 65_535;
 /// The most copies of messages from clients that are given away: more than any mosquitto could have to.
 const COPIES: u64 = 10_000_000;
 /// What an entry weighs beside its message, as the store counts.
@@ -127,7 +129,10 @@ impl Work {
     pub(crate) fn of(database: Database, rules: &Rules) -> Result<Self, String> {
         let Database { messages, clients, retained, orphans, .. } = database;
         let counts = Counts { orphans, ..Counts::default() };
-        let mut plan = Plan { messages, rules, counts, places: PLACES, exact_places: EXACT_PLACES };
+        let outgoing: u64 = clients.iter().map(|client| client.outgoing.len() as u64).sum();
+        let each = outgoing.saturating_mul(PLACES_EACH);
+        let (places, exact_places) = ((ROUND + each).min(PLACES), PLACES.saturating_add(each));
+        let mut plan = Plan { messages, rules, counts, places, exact_places };
         let mut sessions: Vec<Session> = Vec::with_capacity(clients.len());
         let mut incoming = Vec::new();
         for client in clients {
@@ -266,8 +271,8 @@ impl Plan<'_> {
 
     /// The place of a message under way, from `next` on: the one whose identifier is the message's own, if it can be.
     fn place(&mut self, next: u64, of: &ClientMessage, exact: bool) -> u64 {
-        let ahead = u64::from(of.packet_id) + 65_535 - u64::from(packet_id(next));
-        let ahead = ahead % 65_535;
+        let ahead = u64::from(of.packet_id) + ROUND - u64::from(packet_id(next));
+        let ahead = ahead % ROUND;
         // Only the first may lie anywhere: later ones are ahead of it by less than all identifiers.
         let places = if exact { &mut self.exact_places } else { &mut self.places };
         let fits = of.packet_id != 0 && (next == 1 || ahead <= WIDEST) && ahead <= *places;

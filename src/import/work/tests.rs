@@ -66,6 +66,31 @@ fn identifiers_go_around() {
 }
 
 #[test]
+fn what_is_left_empty_is_in_proportion_to_the_messages() {
+    let empty = |work: &Work| -> u64 {
+        let last = |session: &Session| session.entries.last().map_or(0, |last| last.sequence);
+        work.sessions.iter().map(|session| last(session) - session.entries.len() as u64).sum()
+    };
+    // Many sessions that each want nearly all identifiers passed over, and one that wants it again and again.
+    for (sessions, messages, qos_1) in [(200_u64, 1_u64, false), (1, 200, false), (200, 1, true), (1, 200, true)] {
+        let ids: Vec<String> = (0..sessions).map(|number| format!("c{number}")).collect();
+        let mut writer = writer(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+        for id in &ids {
+            for number in 0..messages {
+                let packet_id = u16::try_from((number + 1) * 59_000 % 65_535).unwrap();
+                writer.client_message(id, 1, packet_id, if qos_1 { SENT_1 } else { SENT_2 }, 0);
+            }
+        }
+        let work = work(&writer);
+        let most = if qos_1 { 0 } else { PLACES } + 65_535 + 256 * 200;
+        assert!(empty(&work) <= most, "{} of {most}", empty(&work));
+        assert!(empty(&work) > 58_000, "the first have theirs");
+        assert!(work.counts.renumbered > 100 && (work.counts.renumbered_qos2 > 100) != qos_1);
+        assert_eq!(work.counts.in_flight, 200);
+    }
+}
+
+#[test]
 fn identifiers_that_do_not_run_in_order_are_given_up() {
     let mut writer = writer(&["c"]);
     for (number, packet_id) in [(1, 9), (2, 8), (3, 11)] {
