@@ -284,15 +284,9 @@ impl Link {
             status.speech = Some(words);
             status.refused_filters.clear();
         });
-        let mut orders = self.orders.clone();
-        let spliced = tokio::select! {
-            _ = orders.changed() => None,
-            spliced = self.splice(reached) => Some(spliced),
-        };
-        let ending = match spliced {
-            None => Ending::Order,
-            Some(Ok(mut pump)) => self.pump(&mut pump).await,
-            Some(Err(why)) => Ending::Lost(why),
+        let ending = match self.splice(reached).await {
+            Ok(mut pump) => self.pump(&mut pump).await,
+            Err(why) => Ending::Lost(why),
         };
         if guessed {
             self.speech = 0;

@@ -58,10 +58,12 @@ impl Link {
         // A session that never sent anything may be another than the one that the remote remembers.
         if self.sends_exactly_once(reached) && (prepared.sent <= 1 || self.doubt.any) {
             let under_way = (prepared.head..prepared.sent).map(packet_id).collect();
-            let purged = purge(&mut reached.wire, reached.speech.version, &under_way);
-            task::timeout(PURGE, purged)
-                .await
-                .unwrap_or_else(|_| Err("the remote holds on to old messages".to_owned()))?;
+            let mut orders = self.orders.clone();
+            tokio::select! {
+                purged = purge(&mut reached.wire, reached.speech.version, &under_way) => purged?,
+                () = task::sleep(PURGE) => return Err("the remote holds on to old messages".to_owned()),
+                _ = orders.changed() => return Err("something else is to be done".to_owned()),
+            }
         }
         self.doubt.any = false;
         Ok(Vec::new())

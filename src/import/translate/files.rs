@@ -134,9 +134,9 @@ impl Writer<'_> {
             self.leave_out(asked, plugin, |_, (_, one)| one.plugin);
         }
         // Where certificates name users, mosquitto looks into no password file.
-        for place in 0..asked.len() {
+        for (place, one) in asked.iter_mut().enumerate() {
             if self.kept[place].identity {
-                for at in std::mem::take(&mut asked[place].passwords) {
+                for at in std::mem::take(&mut one.passwords) {
                     self.changed(at, "not needed: certificates alone say who a client is at this listener");
                 }
             }
