@@ -73,6 +73,8 @@ pub(super) struct Link {
     pub(super) silent: u32,
     /// The way to speak was guessed from them.
     pub(super) guessed: bool,
+    /// It was tried again in the best way since.
+    pub(super) rechecked: bool,
     /// The remote was asked for nothing any more.
     pub(super) has_left: bool,
     /// The remote was there, and was lost.
@@ -111,6 +113,7 @@ impl Link {
             failures: 0,
             silent: 0,
             guessed: false,
+            rechecked: false,
             has_left: false,
             was_lost: false,
             poison: Poison::default(),
@@ -271,8 +274,13 @@ impl Link {
     async fn connected(&mut self, reached: Reached, address: &str) -> bool {
         let since = self.clock.tick();
         self.silent = 0;
-        // What was only guessed from its silence is not held against it for ever.
+        // What was only guessed from its silence is not held against it: now that it answers, the best way is tried again.
         let guessed = std::mem::take(&mut self.guessed);
+        if guessed && !self.rechecked {
+            (self.rechecked, self.speech) = (true, 0);
+            return false;
+        }
+        self.rechecked &= guessed;
         self.status.counts().connects.add(1);
         let speech = reached.speech;
         let (bridge, mut words) = (self.plan.bridge.name.clone(), remote::in_words(&speech));

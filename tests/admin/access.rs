@@ -186,6 +186,7 @@ fn an_address_that_is_taken_is_told_with_its_setting() {
 fn a_token_that_is_replaced_ends_what_came_in_by_it() {
     let door = free_port();
     let broker = Broker::with(&[&format!("admin.address=127.0.0.1:{door}")]);
+    broker.wait_log(&["the admin door is open"]);
     let file = broker.data().join("admin.token");
     let token = std::fs::read_to_string(&file).unwrap();
     let fields = format!("Authorization: Bearer {}\r\nSec-WebSocket-Protocol: mqtt\r\n", token.trim());

@@ -46,6 +46,21 @@ fn packet(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
 const CONNACK_5: &[u8] = &[0x20, 3, 0, 0, 0];
 const CONNACK_311: &[u8] = &[0x20, 2, 0, 0];
 
+/// A remote that speaks MQTT 5 and answers each message by DISCONNECT with the next of these reasons; its port.
+pub(crate) fn closing(reasons: &'static [u8]) -> u16 {
+    let (port, _) = remote(move |mut stream, number| {
+        let _ = packet(&mut stream);
+        let _ = stream.write_all(CONNACK_5);
+        while let Some((first, _)) = packet(&mut stream) {
+            if first >> 4 == 3 && first & 6 != 0 {
+                let _ = stream.write_all(&[0xe0, 1, reasons[number % reasons.len()]]);
+                return;
+            }
+        }
+    });
+    port
+}
+
 /// Our broker is as it should be, whatever its bridge meets.
 #[track_caller]
 fn is_unharmed(broker: &Broker) {

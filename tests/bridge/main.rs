@@ -10,6 +10,7 @@ mod loops;
 mod lying;
 mod measure;
 mod nightjars;
+mod promises;
 mod remotes;
 mod reverse;
 

@@ -40,6 +40,22 @@ LISTENER = {
     "crlfile": "crl",
     "require_certificate": "client_certificate_required",
 }
+BRIDGE = {
+    "remote_clientid": "client_id", "clientid": "client_id", "cleansession": "clean_start",
+    "local_cleansession": "clean_local", "notifications": "notifications",
+    "notifications_local_only": "notifications_local_only", "notification_topic": "notification_topic",
+    "try_private": "bridge_flag", "round_robin": "round_robin", "start_type": "start", "remote_username": "username",
+    "username": "username", "remote_password": "password", "password": "password", "bridge_cafile": "ca",
+    "bridge_certfile": "certificate", "bridge_keyfile": "key", "bridge_insecure": "insecure",
+    "bridge_outgoing_retain": "outgoing_retain", "bridge_max_packet_size": "max_packet_size",
+    "bridge_receive_maximum": "receive_maximum", "threshold": "lazy_threshold", "bridge_alpn": "alpn",
+    "local_username": "local_user",
+}
+SECONDS = {"keepalive_interval": "keep_alive", "idle_timeout": "idle_timeout",
+           "bridge_session_expiry_interval": "session_expiry"}
+VERSIONS = {"mqttv31": "3.1", "mqttv311": "3.1.1", "mqttv50": "5"}
+# A bridge's identifier here is its name; aliases are not used; what is not carried any more is always unsubscribed.
+BRIDGE_NEEDLESS = {"local_clientid", "bridge_max_topic_alias", "bridge_attempt_unsubscribe", "local_password"}
 # Files of its own, kept in the data folder here; what it logs; and what is the only way here.
 NEEDLESS = {
     "persistence", "persistence_file", "persistence_location", "autosave_interval", "autosave_on_changes",
@@ -56,7 +72,7 @@ def chain(conf, certificate, authorities):
 
 
 def settings(conf):
-    found, listeners, anonymous = list(DEFAULTS), [], None
+    found, listeners, bridges, anonymous = list(DEFAULTS), [], [], None
     for line in open(conf, encoding="utf-8"):
         option, _, value = line.strip().partition(" ")
         value = value.strip()
@@ -64,6 +80,10 @@ def settings(conf):
             continue
         if option in ("listener", "port"):
             listeners.append({"address": "127.0.0.1:%s" % value.split()[0]})
+        elif option == "connection":
+            bridges.append({"version": "3.1.1", "topics": [], "loop_window": "off"})
+        elif bridges and bridge(bridges[-1], option, value):
+            pass
         elif option == "allow_anonymous":
             anonymous = value
         elif option in ("use_identity_as_username", "use_subject_as_username"):
@@ -88,7 +108,33 @@ def settings(conf):
         # mosquitto lets nobody in unless told to, except where no listener is configured at all.
         listener["anonymous"] = anonymous or "false"
         found += ["listeners.l%d.%s=%s" % (number, option, value) for option, value in listener.items()]
+    for number, one in enumerate(bridges):
+        scheme = "mqtts" if "ca" in one else "mqtt"
+        one["address"] = ["%s://%s" % (scheme, address) for address in one["address"].split()]
+        # Lists are parted by commas here, which these rules do not hold.
+        values = {key: ",".join(value) if isinstance(value, list) else value for key, value in one.items()}
+        found += ["bridges.b%d.%s=%s" % (number, option, value) for option, value in values.items()]
     return found
+
+
+def bridge(one, option, value):
+    """Takes an option of a bridge; whether it is one."""
+    if option in ("address", "addresses"):
+        one["address"] = value
+    elif option == "topic":
+        one["topics"].append(value)
+    elif option == "bridge_protocol_version":
+        one["version"] = VERSIONS[value]
+    elif option == "restart_timeout":
+        times = value.split()
+        one["retry_base"], one["retry_cap"] = times[0] + "s", times[-1] + "s"
+    elif option in SECONDS:
+        one[SECONDS[option]] = value + "s"
+    elif option in BRIDGE:
+        one[BRIDGE[option]] = value
+    else:
+        return option in BRIDGE_NEEDLESS
+    return True
 
 
 def main():
