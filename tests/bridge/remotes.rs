@@ -153,8 +153,10 @@ fn rules_that_overlap_give_one_copy() {
     wait_state(&broker, "1");
     let mut there = subscriber(mosquitto.port(), "there", &["first/#", "second/#", "third/#"]);
     publish(broker.port(), "a/b", "x", 2);
+    let first = there.expect_payload("x");
+    // At QoS 0 it may overtake what is of QoS 2.
     publish(broker.port(), "c", "y", 2);
-    let (first, second) = (there.expect_publish(), there.expect_publish());
+    let second = there.expect_payload("y");
     assert_eq!((first.topic.as_str(), second.topic.as_str()), ("first/a/b", "third/c"));
     there.expect_nothing();
 }
