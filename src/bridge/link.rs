@@ -11,7 +11,7 @@ use crate::env::clock::Clock;
 use crate::env::{entropy, task};
 use crate::telemetry::escape;
 use crate::transport::dial;
-use nightjar_base::Wall;
+use nightjar_base::{Wall, millis};
 use nightjar_mqtt::Version;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -422,10 +422,6 @@ impl Link {
 fn backoff(base: u64, cap: u64, failures: u32, random: u64) -> u64 {
     let wait = base.saturating_mul(1 << failures.min(20)).min(cap);
     wait / 2 + random % (wait + 1)
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The client identifier here of the bridge with this name.

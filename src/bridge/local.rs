@@ -8,6 +8,7 @@ use crate::config::ListenAddress;
 use crate::env::net;
 use crate::env::task;
 use crate::transport::{Options, Socket};
+use nightjar_base::millis;
 use nightjar_mqtt::{ConnAck, Connect, Packet, RetainHandling, Subscribe, SubscriptionOptions, Version, encode};
 use nightjar_policy::Way;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub(super) fn session(plan: &Plan, client_id: &str, takes: bool, clean: bool) ->
         identity: identity(plan),
         filters: if takes { filters(plan) } else { Vec::new() },
         limits: plan.limits.queue(),
-        max_age: bridge.queue_age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        max_age: bridge.queue_age.map_or(0, millis),
         queue_qos0: bridge.queue_qos0,
         clean,
     }

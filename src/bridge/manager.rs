@@ -1,12 +1,13 @@
 //! The bridges of a node: started, changed and stopped as the configuration says, each on a thread of its own, so that
 //! nothing that one of them meets makes another wait.
 
-use super::link::{Link, Order, client_id, millis};
+use super::link::{Link, Order, client_id};
 use super::status::{Now, Status};
 use super::{Counts, Host, Plan};
 use crate::broker::{BridgeQueue, Handle};
 use crate::env::clock::Clock;
 use crate::env::task;
+use nightjar_base::millis;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;

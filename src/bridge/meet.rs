@@ -1,7 +1,7 @@
 //! Where the two connections of a bridge meet and part: what is settled between the sessions before anything flows, and
 //! the last words.
 
-use super::link::{Link, millis};
+use super::link::Link;
 use super::local;
 use super::pump::{Gather, Pump};
 use super::remote::Reached;
@@ -10,6 +10,7 @@ use super::wire::Wire;
 use crate::broker::Prepared;
 use crate::config::Mode;
 use crate::env::task;
+use nightjar_base::millis;
 use nightjar_mqtt::{
     Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode, RetainHandling,
     Subscribe, SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish, frame,
