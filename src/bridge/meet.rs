@@ -12,8 +12,8 @@ use crate::config::Mode;
 use crate::env::task;
 use nightjar_base::millis;
 use nightjar_mqtt::{
-    Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode, RetainHandling,
-    Subscribe, SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish, frame,
+    Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode, Subscribe,
+    SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish, frame,
 };
 use nightjar_policy::Way;
 use nightjar_session::packet_id;
@@ -158,8 +158,7 @@ impl Link {
         let (bridge, says) = (&self.plan.bridge, &reached.connack.properties);
         let setting = usize::try_from(bridge.max_packet_size).unwrap_or(MAX_PACKET_SIZE);
         let said = says.maximum_packet_size.and_then(|size| usize::try_from(size).ok());
-        let max_qos = QoS::from_bits(bridge.max_qos).unwrap_or(QoS::ExactlyOnce);
-        let max_qos = max_qos.min(says.maximum_qos.unwrap_or(QoS::ExactlyOnce));
+        let max_qos = self.plan.max_qos().min(says.maximum_qos.unwrap_or(QoS::ExactlyOnce));
         let lowered = self.plan.rules.rules().iter().filter(|rule| rule.goes(Way::Out) && rule.qos() > max_qos);
         for rule in lowered {
             let (bridge, rule) = (&bridge.name, rule.to_string());
@@ -185,7 +184,7 @@ impl Link {
         let head = self.handle.bridge_queue(&self.client_id).head;
         let mut identifiers = (head + FAR..).map(packet_id);
         let mut identifier = || identifiers.next().unwrap_or(u16::MAX);
-        let wanted = self.filters_in();
+        let wanted = self.plan.filters(Way::In);
         let drains = self.plan.bridge.mode == Mode::Draining;
         let mut gone: Vec<String> = self.asked.iter().cloned().collect();
         gone.retain(|filter| drains || !wanted.iter().any(|(wanted, _)| wanted == filter));
@@ -228,30 +227,6 @@ impl Link {
         let both = [Way::Out, Way::In].iter().all(|way| rules.iter().any(|rule| rule.goes(*way)));
         let plain = rules.iter().all(|rule| rule.local_filter() == rule.remote_filter());
         both && plain && bridge.loop_window.is_some() && !bridge.notifications_local_only
-    }
-
-    /// What the rules bring in from the remote.
-    fn filters_in(&self) -> Vec<(String, SubscriptionOptions)> {
-        let most = QoS::from_bits(self.plan.bridge.max_qos).unwrap_or(QoS::ExactlyOnce);
-        let mut filters: Vec<(String, SubscriptionOptions)> = Vec::new();
-        for rule in self.plan.rules.rules().iter().filter(|rule| rule.goes(Way::In)) {
-            let qos = rule.qos().min(most);
-            match filters.iter_mut().find(|(filter, _)| filter == rule.remote_filter()) {
-                Some((_, options)) => options.qos = options.qos.max(qos),
-                None => {
-                    let options = SubscriptionOptions {
-                        qos,
-                        no_local: true,
-                        retain_as_published: true,
-                        // What is retained there is news once, not at each connection.
-                        retain_handling: RetainHandling::IfNew,
-                        identifier: None,
-                    };
-                    filters.push((rule.remote_filter().to_owned(), options));
-                }
-            }
-        }
-        filters
     }
 
     /// Whether nothing is left to be asked of the remote by a bridge that drains.
