@@ -7,7 +7,7 @@ use super::pump::{Gather, Pump};
 use super::remote::Reached;
 use super::splice::{Buffers, Local, Remote, Splice};
 use super::wire::Wire;
-use crate::broker::Prepared;
+use crate::broker::{Prepared, bridge_state_topic};
 use crate::config::Mode;
 use crate::env::task;
 use nightjar_base::millis;
@@ -26,8 +26,6 @@ use std::time::Duration;
 const MOST_STASHED: usize = 64 << 20;
 /// How long that may take.
 const PURGE: Duration = Duration::from_secs(30);
-/// Where mosquitto, and we, tell the states of bridges.
-const REMOTE_BRIDGES: &str = "$SYS/broker/connection/+/state";
 /// Half of the packet identifiers: as far from those of what is under way as can be.
 const FAR: u64 = 32_767;
 
@@ -214,7 +212,7 @@ impl Link {
         if !nightjar && self.looks_for_twins() {
             // Nobody waits for the answer, and a remote that refuses loses nothing by it.
             let options = SubscriptionOptions { qos: QoS::AtMostOnce, ..SubscriptionOptions::default() };
-            let filters = vec![(REMOTE_BRIDGES.to_owned(), options)];
+            let filters = vec![(bridge_state_topic("+"), options)];
             let subscribe = Subscribe { packet_id: identifier(), properties: Default::default(), filters };
             encode(&Packet::Subscribe(subscribe), version, out);
         }
@@ -246,16 +244,14 @@ impl Link {
 
     fn state_topic(&self) -> String {
         let bridge = &self.plan.bridge;
-        let own = || format!("$SYS/broker/connection/{}/state", bridge.name);
-        bridge.notification_topic.clone().unwrap_or_else(own)
+        bridge.notification_topic.clone().unwrap_or_else(|| bridge_state_topic(&bridge.name))
     }
 
     /// The state topic at the remote, if the remote is told.
     pub(super) fn remote_state_topic(&self) -> Option<String> {
         let bridge = &self.plan.bridge;
-        let own = || format!("$SYS/broker/connection/{}/state", self.remote_id());
         let told = bridge.notifications && !bridge.notifications_local_only;
-        told.then(|| bridge.notification_topic.clone().unwrap_or_else(own))
+        told.then(|| bridge.notification_topic.clone().unwrap_or_else(|| bridge_state_topic(&self.remote_id())))
     }
 
     /// Tells here whether the remote is there.

@@ -18,6 +18,24 @@ pub const BRIDGE_PREFIX: &str = "$bridge/";
 /// The user property by which Nightjars know each other's bridges: CONNECT and CONNACK carry the node's id.
 pub const BRIDGE_PROPERTY: &str = "nightjar-bridge";
 
+/// What stands around the name of a bridge in the topic of its state.
+const STATE_BEFORE: &str = "$SYS/broker/connection/";
+const STATE_BEHIND: &str = "/state";
+
+/// The topic on which the bridge called `name` tells its state, as mosquitto's bridges do; the filter for all of them, if
+/// the name is `+`.
+#[must_use]
+pub fn bridge_state_topic(name: &str) -> String {
+    format!("{STATE_BEFORE}{name}{STATE_BEHIND}")
+}
+
+/// The bridge that tells its state on `topic`, if it is such a topic.
+#[must_use]
+pub fn bridge_of(topic: &str) -> Option<&str> {
+    let name = topic.strip_prefix(STATE_BEFORE)?.strip_suffix(STATE_BEHIND)?;
+    Some(name).filter(|name| !name.is_empty() && !name.contains('/'))
+}
+
 /// Whether `client_id` is a bridge's.
 pub(crate) fn is_bridge(client_id: &str) -> bool {
     client_id.starts_with(BRIDGE_PREFIX)

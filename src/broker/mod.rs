@@ -56,7 +56,9 @@ mod waiting;
 mod wheel;
 
 pub use access::{Access, DeniedPublish, OtherUser};
-pub use bridges::{AGED_PROPERTY, BRIDGE_PREFIX, BRIDGE_PROPERTY, BridgeQueue, BridgeSession, Prepared};
+pub use bridges::{
+    AGED_PROPERTY, BRIDGE_PREFIX, BRIDGE_PROPERTY, BridgeQueue, BridgeSession, Prepared, bridge_of, bridge_state_topic,
+};
 pub use handle::Handle;
 pub use limits::Limits;
 pub use listen::{Adopted, Thread};
