@@ -90,8 +90,6 @@ pub struct BridgeSession {
 /// What there is of a bridge's session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// Whether it was made just now.
-    pub created: bool,
     /// The sequence of the oldest message in its queue, or of the next.
     pub head: u64,
     /// The first sequence that was certainly never sent.
@@ -124,10 +122,10 @@ impl Handle {
             peer.wait_gone().await;
         }
         let shard = broker.store.shard_of(&client_id);
-        let (before, sent) = {
+        let sent = {
             let store = broker.store.lock(shard);
             let session = store.session_of(&client_id).and_then(|id| store.session(id)).filter(|_| !wanted.clean);
-            (session.map(|session| session.id()), session.map_or(1, |session| broker.may_be_sent(session)))
+            session.map_or(1, |session| broker.may_be_sent(session))
         };
         let epoch = broker.new_epoch();
         let attach = Op::Attach {
@@ -156,7 +154,6 @@ impl Handle {
         let store = broker.store.lock(shard);
         let session = store.session(id);
         Prepared {
-            created: before != Some(id),
             head: session.map_or(1, |session| session.head()),
             sent: session.map_or(1, |session| broker.may_be_sent(session)),
         }
