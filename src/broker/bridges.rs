@@ -7,7 +7,7 @@ use crate::auth::Identity;
 use nightjar_base::{ClientId, SessionId, ShardId, Wall};
 use nightjar_mqtt::property::append_user;
 use nightjar_mqtt::{Message, RetainHandling, SubscriptionOptions};
-use nightjar_shard::{NEVER, Op, QueueLimits, Subscription};
+use nightjar_shard::{NEVER, Op, QueueLimits, Session, Subscription};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,7 +124,7 @@ impl Handle {
         let shard = broker.store.shard_of(&client_id);
         let sent = {
             let store = broker.store.lock(shard);
-            let session = store.session_of(&client_id).and_then(|id| store.session(id)).filter(|_| !wanted.clean);
+            let session = store.client(&client_id).filter(|_| !wanted.clean);
             session.map_or(1, |session| broker.may_be_sent(session))
         };
         let epoch = broker.new_epoch();
@@ -168,40 +168,42 @@ impl Handle {
     /// The queue of a bridge's session; nothing if there is none.
     #[must_use]
     pub fn bridge_queue(&self, client_id: &str) -> BridgeQueue {
-        let broker = &*self.broker;
-        let shard = broker.store.shard_of(client_id);
-        let Some(id) = broker.store.lock(shard).session_of(client_id) else { return BridgeQueue::default() };
-        let overflowed = broker
-            .session(shard, id)
-            .and_then(|subscriber| Some(subscriber.keeping()?.overflowed.load(Ordering::Relaxed)));
-        let store = broker.store.lock(shard);
-        let Some(session) = store.session(id) else { return BridgeQueue::default() };
-        BridgeQueue {
-            messages: session.queued(),
-            bytes: session.queued_bytes(),
-            head: session.head(),
-            next: session.next_sequence(),
-            overflowed: overflowed.unwrap_or_default(),
+        let (id, mut queue) = self.of_session(client_id, |session| {
+            let queue = BridgeQueue {
+                messages: session.queued(),
+                bytes: session.queued_bytes(),
+                head: session.head(),
+                next: session.next_sequence(),
+                overflowed: 0,
+            };
+            (Some(session.id()), queue)
+        });
+        let subscriber = id.and_then(|id| self.broker.session(self.broker.store.shard_of(client_id), id));
+        if let Some(keeping) = subscriber.as_ref().and_then(|subscriber| subscriber.keeping()) {
+            queue.overflowed = keeping.overflowed.load(Ordering::Relaxed);
         }
+        queue
     }
 
     /// The filters of a bridge's session whose retained messages have still to be sent.
     #[must_use]
     pub fn bridge_replays(&self, client_id: &str) -> Vec<String> {
-        let shard = self.broker.store.shard_of(client_id);
-        let store = self.broker.store.lock(shard);
-        let session = store.session_of(client_id).and_then(|id| store.session(id));
-        let subscriptions = session.into_iter().flat_map(|session| session.subscriptions());
-        subscriptions.filter(|(_, of)| of.replay.is_some()).map(|(filter, _)| filter.to_string()).collect()
+        self.of_session(client_id, |session| {
+            let unsent = session.subscriptions().filter(|(_, of)| of.replay.is_some());
+            unsent.map(|(filter, _)| filter.to_string()).collect()
+        })
     }
 
     /// The QoS 2 messages that came in for a bridge's session and were not released.
     #[must_use]
     pub fn bridge_inbound(&self, client_id: &str) -> Vec<u16> {
-        let shard = self.broker.store.shard_of(client_id);
-        let store = self.broker.store.lock(shard);
-        let session = store.session_of(client_id).and_then(|id| store.session(id));
-        session.map(|session| session.inbound().to_vec()).unwrap_or_default()
+        self.of_session(client_id, |session| session.inbound().to_vec())
+    }
+
+    /// What `look` finds in the session of `client_id`; nothing if there is none.
+    fn of_session<T: Default>(&self, client_id: &str, look: impl FnOnce(&Session) -> T) -> T {
+        let store = &self.broker.store;
+        store.lock(store.shard_of(client_id)).client(client_id).map(look).unwrap_or_default()
     }
 }
 
