@@ -7,7 +7,7 @@
 
 use super::access::{Access, OtherUser, belongs_to_another};
 use super::authenticate::{Authenticated, Renewal};
-use super::bridges::{BRIDGE_PROPERTY, is_bridge};
+use super::bridges::{BRIDGE_PROPERTY, is_bridge, is_nightjar};
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
 use super::leave::interval_as_expiry;
@@ -368,11 +368,8 @@ impl Broker {
         let mut bytes = Vec::new();
         let mut connack = limits.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
         connack.properties.authentication_method = authenticated.method.clone();
-        if connect.properties.user_properties.iter().any(|(name, _)| name == BRIDGE_PROPERTY) {
-            connack
-                .properties
-                .user_properties
-                .push((BRIDGE_PROPERTY.to_owned(), format!("{:016x}", self.store.node())));
+        if is_nightjar(connect) {
+            connack.properties.user_properties.push((BRIDGE_PROPERTY.to_owned(), self.node_id()));
         }
         connack.properties.authentication_data = authenticated.data;
         encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);

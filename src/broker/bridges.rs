@@ -6,7 +6,7 @@ use super::{Broker, Handle, turn};
 use crate::auth::Identity;
 use nightjar_base::{ClientId, SessionId, ShardId, Wall};
 use nightjar_mqtt::property::append_user;
-use nightjar_mqtt::{Message, RetainHandling, SubscriptionOptions};
+use nightjar_mqtt::{Connect, Message, RetainHandling, SubscriptionOptions};
 use nightjar_shard::{NEVER, Op, QueueLimits, Session, Subscription};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +17,11 @@ pub const BRIDGE_PREFIX: &str = "$bridge/";
 
 /// The user property by which Nightjars know each other's bridges: CONNECT and CONNACK carry the node's id.
 pub const BRIDGE_PROPERTY: &str = "nightjar-bridge";
+
+/// Whether a client says by it that it is the bridge of a Nightjar.
+pub(crate) fn is_nightjar(connect: &Connect) -> bool {
+    connect.properties.user_properties.iter().any(|(name, _)| name == BRIDGE_PROPERTY)
+}
 
 /// What stands around the name of a bridge in the topic of its state.
 const STATE_BEFORE: &str = "$SYS/broker/connection/";

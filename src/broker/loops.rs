@@ -4,7 +4,7 @@
 //! bridge's connection: of our own, or of another broker's that says what it is, by the flag of bridges before MQTT 5 or
 //! a user property from then on.
 
-use super::bridges::{BRIDGE_PROPERTY, bridge_of};
+use super::bridges::{bridge_of, is_nightjar};
 use super::connection::Connection;
 use super::publish::{Route, is_reserved};
 use super::subscriber::Subscriber;
@@ -166,7 +166,7 @@ impl Loops {
 /// its will is on the topic of its state.
 pub(crate) fn is_link(connect: &Connect) -> bool {
     let tells_state = connect.will.as_ref().is_some_and(|will| bridge_of(&will.topic).is_some());
-    connect.bridge || tells_state || connect.properties.user_properties.iter().any(|(name, _)| name == BRIDGE_PROPERTY)
+    connect.bridge || tells_state || is_nightjar(connect)
 }
 
 impl Connection {

@@ -244,6 +244,11 @@ impl Broker {
         self.next_epoch.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The node's id, as others are told it.
+    pub(crate) fn node_id(&self) -> String {
+        format!("{:016x}", self.store.node())
+    }
+
     /// Whether the broker is being stopped.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
