@@ -33,13 +33,9 @@ impl Splice {
         }
         let retain = publish.retain && self.local.retain && !self.rules.rules()[number].drops_retain();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let answer_at = publish.properties.response_topic.and_then(|topic| self.rules.origin(Way::Out, topic));
         let parts = PublishParts {
             topic: renamed.as_bytes(),
-            properties: match &answer_at {
-                Some(topic) => publish.properties.forwarded_answering_to(topic, &mut scratch),
-                None => publish.properties.forwarded(&mut scratch),
-            },
+            properties: self.passed_on(Way::In, &publish, &mut scratch),
             payload: publish.payload,
             expiry: publish.properties.message_expiry,
         };
