@@ -35,7 +35,7 @@ struct Running {
 struct One {
     plan: Plan,
     orders: watch::Sender<Order>,
-    /// Closed when its task is over.
+    /// Closed when it is over.
     over: mpsc::Sender<()>,
     status: Arc<Status>,
 }
@@ -66,7 +66,7 @@ impl Bridges {
     /// what waits for their remotes.
     ///
     /// # Errors
-    /// When the system gives no thread for the first one.
+    /// When the system gives no thread for a new one.
     pub fn replace(&self, plans: Vec<Plan>) -> io::Result<()> {
         let windows = plans.iter().filter_map(|plan| plan.bridge.loop_window).max();
         let hops = plans.iter().map(|plan| plan.bridge.max_hops).max().unwrap_or_default();
@@ -79,7 +79,7 @@ impl Bridges {
                 tracing::info!(bridge = name, "removed");
                 state.leaving.retain(|_, over| !over.is_closed());
                 state.leaving.insert(name, one.over);
-                // The task is gone only if its thread is.
+                // Nobody takes it only where its thread is gone.
                 let _ = one.orders.send(Order::Remove);
             }
         }

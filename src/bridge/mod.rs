@@ -1,14 +1,14 @@
 //! Bridges: MQTT clients on the inside, which join this broker to others.
 //!
 //! ```text
-//!            Bridges (manager) ─ orders ─> Link (a task for each bridge: reach, splice, lose, wait, again)
+//!            Bridges (manager) ─ orders ─> Link (a thread for each bridge: reach, splice, lose, wait, again)
 //!                                            │
 //!   this broker <─ pair of sockets ─> Splice <─ TCP, TLS, WebSocket ─> remote
 //! ```
 //!
 //! | file | its story |
 //! | --- | --- |
-//! | `manager` | the bridges of a node: started, changed, stopped; the thread that they live on |
+//! | `manager` | the bridges of a node: started, changed, stopped; the thread that each lives on |
 //! | `link`, `meet` | the life of one bridge; where its two connections meet and part |
 //! | `remote`, `local` | the connections to the two brokers |
 //! | `pump` | the time while both are there: bytes through the splice, keep alive, events |
