@@ -2,7 +2,7 @@
 
 use super::fingerprint;
 use crate::env::net::network;
-use nightjar_base::Tick;
+use nightjar_base::{Tick, millis};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -43,10 +43,6 @@ pub(super) struct Backoff(Mutex<HashMap<Who, Entry, foldhash::fast::RandomState>
 /// Found before the table is locked: names may be long.
 fn both(address: Option<IpAddr>, user: Option<&str>) -> [Option<Who>; 2] {
     [address.map(network).map(Who::Address), user.map(|user| Who::User(fingerprint(&[user.as_bytes()])))]
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Backoff {

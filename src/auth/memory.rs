@@ -3,7 +3,7 @@
 
 use super::hash::mac;
 use crate::env::entropy;
-use nightjar_base::Tick;
+use nightjar_base::{Tick, millis};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl<T: Clone> Memory<T> {
                 verdicts.clear();
             }
         }
-        let until = now.plus_millis(u64::try_from(holds.as_millis()).unwrap_or(u64::MAX));
+        let until = now.plus_millis(millis(holds));
         verdicts.insert(digest, (until, verdict));
     }
 }

@@ -5,13 +5,13 @@ use super::pump::{Ending, Pump};
 use super::remote::{self, Introduction, Reached, Speech, Unreached, speeches};
 use super::status::{State, Status};
 use super::{Host, Plan, local};
-use crate::broker::{BRIDGE_PREFIX, Handle, Listener};
+use crate::broker::{BRIDGE_PREFIX, BridgeQueue, Handle, Listener};
 use crate::config::{Mode, Start};
 use crate::env::clock::Clock;
 use crate::env::{entropy, task};
 use crate::telemetry::escape;
 use crate::transport::dial;
-use nightjar_base::Wall;
+use nightjar_base::{Wall, millis};
 use nightjar_mqtt::Version;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -189,11 +189,17 @@ impl Link {
         }
     }
 
+    /// Looks at the queue, so that the status knows since when the oldest waits.
+    fn look(&self) -> BridgeQueue {
+        let queue = self.handle.bridge_queue(&self.client_id);
+        self.status.look(&queue, self.clock.tick());
+        queue
+    }
+
     /// Looks at the queue until there is another order.
     async fn watch_queue(&mut self) {
         loop {
-            let queue = self.handle.bridge_queue(&self.client_id);
-            self.status.look(&queue, self.clock.tick());
+            self.look();
             tokio::select! {
                 _ = self.orders.changed() => return,
                 () = task::sleep(LOOK) => {}
@@ -204,9 +210,7 @@ impl Link {
     /// Waits until enough waits for a lazy bridge; false if there is another order.
     async fn enough_waits(&mut self) -> bool {
         loop {
-            let queue = self.handle.bridge_queue(&self.client_id);
-            self.status.look(&queue, self.clock.tick());
-            if queue.messages >= self.plan.bridge.lazy_threshold {
+            if self.look().messages >= self.plan.bridge.lazy_threshold {
                 return true;
             }
             self.enter(State::Idle);
@@ -318,8 +322,12 @@ impl Link {
             Ending::Lost(why) | Ending::Closed { why, .. } => {
                 self.lost(&format!("{address}: {why}"));
                 self.was_lost = true;
-                // The first one is home: it is tried first, whichever was lost.
-                self.address = if self.plan.bridge.round_robin { self.address + 1 } else { 0 };
+                if self.plan.bridge.round_robin {
+                    self.next_address();
+                } else {
+                    // The first one is home: it is tried first, whichever was lost.
+                    self.address = 0;
+                }
                 if self.plan.bridge.start == Start::Once { false } else { self.wait().await }
             }
         }
@@ -401,8 +409,7 @@ impl Link {
         self.status.update(|status| status.retry_at = Some(Wall(until)));
         let deadline = self.clock.tick().plus_millis(wait);
         while self.clock.tick() < deadline {
-            let queue = self.handle.bridge_queue(&self.client_id);
-            self.status.look(&queue, self.clock.tick());
+            self.look();
             let left = deadline.since(self.clock.tick()).min(millis(LOOK));
             tokio::select! {
                 _ = self.orders.changed() => return true,
@@ -422,10 +429,6 @@ impl Link {
 fn backoff(base: u64, cap: u64, failures: u32, random: u64) -> u64 {
     let wait = base.saturating_mul(1 << failures.min(20)).min(cap);
     wait / 2 + random % (wait + 1)
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The client identifier here of the bridge with this name.

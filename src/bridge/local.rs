@@ -8,6 +8,7 @@ use crate::config::ListenAddress;
 use crate::env::net;
 use crate::env::task;
 use crate::transport::{Options, Socket};
+use nightjar_base::millis;
 use nightjar_mqtt::{ConnAck, Connect, Packet, RetainHandling, Subscribe, SubscriptionOptions, Version, encode};
 use nightjar_policy::Way;
 use std::sync::Arc;
@@ -55,35 +56,12 @@ pub(super) fn session(plan: &Plan, client_id: &str, takes: bool, clean: bool) ->
     BridgeSession {
         client_id: client_id.to_owned(),
         identity: identity(plan),
-        filters: if takes { filters(plan) } else { Vec::new() },
+        filters: if takes { plan.filters(Way::Out) } else { Vec::new() },
         limits: plan.limits.queue(),
-        max_age: bridge.queue_age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        max_age: bridge.queue_age.map_or(0, millis),
         queue_qos0: bridge.queue_qos0,
         clean,
     }
-}
-
-/// What the bridge subscribes to here. Where several rules have one filter, the highest QoS counts, as it does for
-/// overlapping subscriptions.
-fn filters(plan: &Plan) -> Vec<(String, SubscriptionOptions)> {
-    let mut filters: Vec<(String, SubscriptionOptions)> = Vec::new();
-    for rule in plan.rules.rules().iter().filter(|rule| rule.goes(Way::Out)) {
-        let qos = rule.qos();
-        match filters.iter_mut().find(|(filter, _)| filter == rule.local_filter()) {
-            Some((_, options)) => options.qos = options.qos.max(qos),
-            None => {
-                let options = SubscriptionOptions {
-                    qos,
-                    no_local: true,
-                    retain_as_published: true,
-                    retain_handling: RetainHandling::Never,
-                    identifier: None,
-                };
-                filters.push((rule.local_filter().to_owned(), options));
-            }
-        }
-    }
-    filters
 }
 
 /// Connects to this broker, which sends `window` messages at a time. `replay`: filters whose retained messages are to go
@@ -113,7 +91,8 @@ pub(super) async fn connect(
         }
     };
     let connack = task::timeout(PATIENCE, opening).await.unwrap_or(Err(Refused::Silent))?;
-    let wanted: Vec<_> = filters(plan)
+    let wanted: Vec<_> = plan
+        .filters(Way::Out)
         .into_iter()
         .filter(|(filter, _)| replay.contains(filter))
         .map(|(filter, options)| (filter, SubscriptionOptions { retain_handling: RetainHandling::Always, ..options }))

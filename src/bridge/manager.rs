@@ -1,12 +1,13 @@
 //! The bridges of a node: started, changed and stopped as the configuration says, each on a thread of its own, so that
 //! nothing that one of them meets makes another wait.
 
-use super::link::{Link, Order, client_id, millis};
+use super::link::{Link, Order, client_id};
 use super::status::{Now, Status};
 use super::{Counts, Host, Plan};
 use crate::broker::{BridgeQueue, Handle};
 use crate::env::clock::Clock;
 use crate::env::task;
+use nightjar_base::millis;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -34,7 +35,7 @@ struct Running {
 struct One {
     plan: Plan,
     orders: watch::Sender<Order>,
-    /// Closed when its task is over.
+    /// Closed when it is over.
     over: mpsc::Sender<()>,
     status: Arc<Status>,
 }
@@ -65,7 +66,7 @@ impl Bridges {
     /// what waits for their remotes.
     ///
     /// # Errors
-    /// When the system gives no thread for the first one.
+    /// When the system gives no thread for a new one.
     pub fn replace(&self, plans: Vec<Plan>) -> io::Result<()> {
         let windows = plans.iter().filter_map(|plan| plan.bridge.loop_window).max();
         let hops = plans.iter().map(|plan| plan.bridge.max_hops).max().unwrap_or_default();
@@ -78,7 +79,7 @@ impl Bridges {
                 tracing::info!(bridge = name, "removed");
                 state.leaving.retain(|_, over| !over.is_closed());
                 state.leaving.insert(name, one.over);
-                // The task is gone only if its thread is.
+                // Nobody takes it only where its thread is gone.
                 let _ = one.orders.send(Order::Remove);
             }
         }

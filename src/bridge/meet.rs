@@ -1,18 +1,19 @@
 //! Where the two connections of a bridge meet and part: what is settled between the sessions before anything flows, and
 //! the last words.
 
-use super::link::{Link, millis};
+use super::link::Link;
 use super::local;
 use super::pump::{Gather, Pump};
 use super::remote::Reached;
 use super::splice::{Buffers, Local, Remote, Splice};
 use super::wire::Wire;
-use crate::broker::Prepared;
+use crate::broker::{Prepared, bridge_state_topic};
 use crate::config::Mode;
 use crate::env::task;
+use nightjar_base::millis;
 use nightjar_mqtt::{
-    Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode, RetainHandling,
-    Subscribe, SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish, frame,
+    Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode, Subscribe,
+    SubscriptionOptions, Unsubscribe, Version, decode, encode, encode_ack, encode_publish, frame,
 };
 use nightjar_policy::Way;
 use nightjar_session::packet_id;
@@ -25,8 +26,6 @@ use std::time::Duration;
 const MOST_STASHED: usize = 64 << 20;
 /// How long that may take.
 const PURGE: Duration = Duration::from_secs(30);
-/// Where mosquitto, and we, tell the states of bridges.
-const REMOTE_BRIDGES: &str = "$SYS/broker/connection/+/state";
 /// Half of the packet identifiers: as far from those of what is under way as can be.
 const FAR: u64 = 32_767;
 
@@ -157,8 +156,7 @@ impl Link {
         let (bridge, says) = (&self.plan.bridge, &reached.connack.properties);
         let setting = usize::try_from(bridge.max_packet_size).unwrap_or(MAX_PACKET_SIZE);
         let said = says.maximum_packet_size.and_then(|size| usize::try_from(size).ok());
-        let max_qos = QoS::from_bits(bridge.max_qos).unwrap_or(QoS::ExactlyOnce);
-        let max_qos = max_qos.min(says.maximum_qos.unwrap_or(QoS::ExactlyOnce));
+        let max_qos = self.plan.max_qos().min(says.maximum_qos.unwrap_or(QoS::ExactlyOnce));
         let lowered = self.plan.rules.rules().iter().filter(|rule| rule.goes(Way::Out) && rule.qos() > max_qos);
         for rule in lowered {
             let (bridge, rule) = (&bridge.name, rule.to_string());
@@ -184,7 +182,7 @@ impl Link {
         let head = self.handle.bridge_queue(&self.client_id).head;
         let mut identifiers = (head + FAR..).map(packet_id);
         let mut identifier = || identifiers.next().unwrap_or(u16::MAX);
-        let wanted = self.filters_in();
+        let wanted = self.plan.filters(Way::In);
         let drains = self.plan.bridge.mode == Mode::Draining;
         let mut gone: Vec<String> = self.asked.iter().cloned().collect();
         gone.retain(|filter| drains || !wanted.iter().any(|(wanted, _)| wanted == filter));
@@ -214,7 +212,7 @@ impl Link {
         if !nightjar && self.looks_for_twins() {
             // Nobody waits for the answer, and a remote that refuses loses nothing by it.
             let options = SubscriptionOptions { qos: QoS::AtMostOnce, ..SubscriptionOptions::default() };
-            let filters = vec![(REMOTE_BRIDGES.to_owned(), options)];
+            let filters = vec![(bridge_state_topic("+"), options)];
             let subscribe = Subscribe { packet_id: identifier(), properties: Default::default(), filters };
             encode(&Packet::Subscribe(subscribe), version, out);
         }
@@ -227,30 +225,6 @@ impl Link {
         let both = [Way::Out, Way::In].iter().all(|way| rules.iter().any(|rule| rule.goes(*way)));
         let plain = rules.iter().all(|rule| rule.local_filter() == rule.remote_filter());
         both && plain && bridge.loop_window.is_some() && !bridge.notifications_local_only
-    }
-
-    /// What the rules bring in from the remote.
-    fn filters_in(&self) -> Vec<(String, SubscriptionOptions)> {
-        let most = QoS::from_bits(self.plan.bridge.max_qos).unwrap_or(QoS::ExactlyOnce);
-        let mut filters: Vec<(String, SubscriptionOptions)> = Vec::new();
-        for rule in self.plan.rules.rules().iter().filter(|rule| rule.goes(Way::In)) {
-            let qos = rule.qos().min(most);
-            match filters.iter_mut().find(|(filter, _)| filter == rule.remote_filter()) {
-                Some((_, options)) => options.qos = options.qos.max(qos),
-                None => {
-                    let options = SubscriptionOptions {
-                        qos,
-                        no_local: true,
-                        retain_as_published: true,
-                        // What is retained there is news once, not at each connection.
-                        retain_handling: RetainHandling::IfNew,
-                        identifier: None,
-                    };
-                    filters.push((rule.remote_filter().to_owned(), options));
-                }
-            }
-        }
-        filters
     }
 
     /// Whether nothing is left to be asked of the remote by a bridge that drains.
@@ -270,16 +244,14 @@ impl Link {
 
     fn state_topic(&self) -> String {
         let bridge = &self.plan.bridge;
-        let own = || format!("$SYS/broker/connection/{}/state", bridge.name);
-        bridge.notification_topic.clone().unwrap_or_else(own)
+        bridge.notification_topic.clone().unwrap_or_else(|| bridge_state_topic(&bridge.name))
     }
 
     /// The state topic at the remote, if the remote is told.
     pub(super) fn remote_state_topic(&self) -> Option<String> {
         let bridge = &self.plan.bridge;
-        let own = || format!("$SYS/broker/connection/{}/state", self.remote_id());
         let told = bridge.notifications && !bridge.notifications_local_only;
-        told.then(|| bridge.notification_topic.clone().unwrap_or_else(own))
+        told.then(|| bridge.notification_topic.clone().unwrap_or_else(|| bridge_state_topic(&self.remote_id())))
     }
 
     /// Tells here whether the remote is there.

@@ -10,7 +10,7 @@ use crate::config::Mode;
 use crate::env::clock::Clock;
 use crate::env::task;
 use crate::telemetry::{Repeats, escape};
-use nightjar_base::Tick;
+use nightjar_base::{Tick, millis};
 use nightjar_mqtt::{Message, PacketType, QoS, ReasonCode, SubAck};
 use std::io;
 use std::sync::Arc;
@@ -295,7 +295,7 @@ impl Pump {
         if self.plan.bridge.mode == Mode::Draining && empty {
             return Err(Ending::Drained);
         }
-        let idle = u64::try_from(self.plan.bridge.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+        let idle = millis(self.plan.bridge.idle_timeout);
         if self.plan.bridge.start == crate::config::Start::Lazy && empty && now.since(self.moved_at) >= idle {
             return Err(Ending::Idle);
         }

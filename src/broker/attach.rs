@@ -7,7 +7,7 @@
 
 use super::access::{Access, OtherUser, belongs_to_another};
 use super::authenticate::{Authenticated, Renewal};
-use super::bridges::{BRIDGE_PROPERTY, is_bridge};
+use super::bridges::{BRIDGE_PROPERTY, is_bridge, is_nightjar};
 use super::connection::{Connection, Durable};
 use super::handshake::{Opening, Refusal, client_maximum, send_connack};
 use super::leave::interval_as_expiry;
@@ -178,8 +178,7 @@ impl Broker {
         if newcomer.access.other_user == OtherUser::Refuse {
             let stored = {
                 let store = self.store.lock(self.store.shard_of(client_id));
-                let session = store.session_of(client_id).and_then(|id| store.session(id));
-                session.and_then(|session| session.user().cloned())
+                store.client(client_id).and_then(|session| session.user().cloned())
             };
             let online = current.as_ref().and_then(|current| current.about.identity.owner());
             let another = |owner: Option<&Arc<str>>| belongs_to_another(owner.map(|owner| &**owner), user);
@@ -256,9 +255,7 @@ impl Broker {
         self.store.wait(position).await;
         let store = self.store.lock(shard);
         // Applied: the claim keeps everybody else from this client's session meanwhile.
-        let Some(session) = store.session_of(client_id).and_then(|id| store.session(id)) else {
-            return self.transient(client_id, None);
-        };
+        let Some(session) = store.client(client_id) else { return self.transient(client_id, None) };
         let id = session.id();
         let durable = Durable { shard, session: id, epoch, queue: expiry > 0 || existing == Some(id) };
         if !durable.queue {
@@ -371,11 +368,8 @@ impl Broker {
         let mut bytes = Vec::new();
         let mut connack = limits.connack(connect, &taken, assigned.then_some(&*peer.client_id), keep_alive);
         connack.properties.authentication_method = authenticated.method.clone();
-        if connect.properties.user_properties.iter().any(|(name, _)| name == BRIDGE_PROPERTY) {
-            connack
-                .properties
-                .user_properties
-                .push((BRIDGE_PROPERTY.to_owned(), format!("{:016x}", self.store.node())));
+        if is_nightjar(connect) {
+            connack.properties.user_properties.push((BRIDGE_PROPERTY.to_owned(), self.node_id()));
         }
         connack.properties.authentication_data = authenticated.data;
         encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);

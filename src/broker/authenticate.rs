@@ -9,7 +9,7 @@ use super::stats;
 use crate::auth::{Attempt, Denied, Exchange, Identity, Step};
 use crate::env::task;
 use crate::transport::{Socket, TlsInfo};
-use nightjar_base::Wall;
+use nightjar_base::{Wall, millis};
 use nightjar_mqtt::property::AuthProperties;
 use nightjar_mqtt::{Auth, ConnAck, Connect, Packet, ReasonCode, Version, decode, encode, frame};
 use std::sync::Arc;
@@ -98,8 +98,7 @@ impl Broker {
         let mut exchange =
             access.auth.exchange(&method, door.at.settings().methods.as_deref()).ok_or(Failed::Method)?;
         let limits = door.at.limits();
-        let deadline =
-            self.clock.tick().plus_millis(u64::try_from(limits.connect_timeout.as_millis()).unwrap_or(u64::MAX));
+        let deadline = self.clock.tick().plus_millis(millis(limits.connect_timeout));
         for _ in 0..MOST_STEPS {
             match access.auth.step(&mut exchange, door.remote.ip(), &data).map_err(Failed::Denied)? {
                 Step::Done(identity, data) => {

@@ -6,8 +6,8 @@ use super::{Broker, Handle, turn};
 use crate::auth::Identity;
 use nightjar_base::{ClientId, SessionId, ShardId, Wall};
 use nightjar_mqtt::property::append_user;
-use nightjar_mqtt::{Message, RetainHandling, SubscriptionOptions};
-use nightjar_shard::{NEVER, Op, QueueLimits, Subscription};
+use nightjar_mqtt::{Connect, Message, RetainHandling, SubscriptionOptions};
+use nightjar_shard::{NEVER, Op, QueueLimits, Session, Subscription};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,29 @@ pub const BRIDGE_PREFIX: &str = "$bridge/";
 
 /// The user property by which Nightjars know each other's bridges: CONNECT and CONNACK carry the node's id.
 pub const BRIDGE_PROPERTY: &str = "nightjar-bridge";
+
+/// Whether a client says by it that it is the bridge of a Nightjar.
+pub(crate) fn is_nightjar(connect: &Connect) -> bool {
+    connect.properties.user_properties.iter().any(|(name, _)| name == BRIDGE_PROPERTY)
+}
+
+/// What stands around the name of a bridge in the topic of its state.
+const STATE_BEFORE: &str = "$SYS/broker/connection/";
+const STATE_BEHIND: &str = "/state";
+
+/// The topic on which the bridge called `name` tells its state, as mosquitto's bridges do; the filter for all of them, if
+/// the name is `+`.
+#[must_use]
+pub fn bridge_state_topic(name: &str) -> String {
+    format!("{STATE_BEFORE}{name}{STATE_BEHIND}")
+}
+
+/// The bridge that tells its state on `topic`, if it is such a topic.
+#[must_use]
+pub fn bridge_of(topic: &str) -> Option<&str> {
+    let name = topic.strip_prefix(STATE_BEFORE)?.strip_suffix(STATE_BEHIND)?;
+    Some(name).filter(|name| !name.is_empty() && !name.contains('/'))
+}
 
 /// Whether `client_id` is a bridge's.
 pub(crate) fn is_bridge(client_id: &str) -> bool {
@@ -72,8 +95,6 @@ pub struct BridgeSession {
 /// What there is of a bridge's session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// Whether it was made just now.
-    pub created: bool,
     /// The sequence of the oldest message in its queue, or of the next.
     pub head: u64,
     /// The first sequence that was certainly never sent.
@@ -106,10 +127,10 @@ impl Handle {
             peer.wait_gone().await;
         }
         let shard = broker.store.shard_of(&client_id);
-        let (before, sent) = {
+        let sent = {
             let store = broker.store.lock(shard);
-            let session = store.session_of(&client_id).and_then(|id| store.session(id)).filter(|_| !wanted.clean);
-            (session.map(|session| session.id()), session.map_or(1, |session| broker.may_be_sent(session)))
+            let session = store.client(&client_id).filter(|_| !wanted.clean);
+            session.map_or(1, |session| broker.may_be_sent(session))
         };
         let epoch = broker.new_epoch();
         let attach = Op::Attach {
@@ -138,7 +159,6 @@ impl Handle {
         let store = broker.store.lock(shard);
         let session = store.session(id);
         Prepared {
-            created: before != Some(id),
             head: session.map_or(1, |session| session.head()),
             sent: session.map_or(1, |session| broker.may_be_sent(session)),
         }
@@ -153,40 +173,42 @@ impl Handle {
     /// The queue of a bridge's session; nothing if there is none.
     #[must_use]
     pub fn bridge_queue(&self, client_id: &str) -> BridgeQueue {
-        let broker = &*self.broker;
-        let shard = broker.store.shard_of(client_id);
-        let Some(id) = broker.store.lock(shard).session_of(client_id) else { return BridgeQueue::default() };
-        let overflowed = broker
-            .session(shard, id)
-            .and_then(|subscriber| Some(subscriber.keeping()?.overflowed.load(Ordering::Relaxed)));
-        let store = broker.store.lock(shard);
-        let Some(session) = store.session(id) else { return BridgeQueue::default() };
-        BridgeQueue {
-            messages: session.queued(),
-            bytes: session.queued_bytes(),
-            head: session.head(),
-            next: session.next_sequence(),
-            overflowed: overflowed.unwrap_or_default(),
+        let (id, mut queue) = self.of_session(client_id, |session| {
+            let queue = BridgeQueue {
+                messages: session.queued(),
+                bytes: session.queued_bytes(),
+                head: session.head(),
+                next: session.next_sequence(),
+                overflowed: 0,
+            };
+            (Some(session.id()), queue)
+        });
+        let subscriber = id.and_then(|id| self.broker.session(self.broker.store.shard_of(client_id), id));
+        if let Some(keeping) = subscriber.as_ref().and_then(|subscriber| subscriber.keeping()) {
+            queue.overflowed = keeping.overflowed.load(Ordering::Relaxed);
         }
+        queue
     }
 
     /// The filters of a bridge's session whose retained messages have still to be sent.
     #[must_use]
     pub fn bridge_replays(&self, client_id: &str) -> Vec<String> {
-        let shard = self.broker.store.shard_of(client_id);
-        let store = self.broker.store.lock(shard);
-        let session = store.session_of(client_id).and_then(|id| store.session(id));
-        let subscriptions = session.into_iter().flat_map(|session| session.subscriptions());
-        subscriptions.filter(|(_, of)| of.replay.is_some()).map(|(filter, _)| filter.to_string()).collect()
+        self.of_session(client_id, |session| {
+            let unsent = session.subscriptions().filter(|(_, of)| of.replay.is_some());
+            unsent.map(|(filter, _)| filter.to_string()).collect()
+        })
     }
 
     /// The QoS 2 messages that came in for a bridge's session and were not released.
     #[must_use]
     pub fn bridge_inbound(&self, client_id: &str) -> Vec<u16> {
-        let shard = self.broker.store.shard_of(client_id);
-        let store = self.broker.store.lock(shard);
-        let session = store.session_of(client_id).and_then(|id| store.session(id));
-        session.map(|session| session.inbound().to_vec()).unwrap_or_default()
+        self.of_session(client_id, |session| session.inbound().to_vec())
+    }
+
+    /// What `look` finds in the session of `client_id`; nothing if there is none.
+    fn of_session<T: Default>(&self, client_id: &str, look: impl FnOnce(&Session) -> T) -> T {
+        let store = &self.broker.store;
+        store.lock(store.shard_of(client_id)).client(client_id).map(look).unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@ use super::people::RateLimit;
 use super::waiting::{self, Bounds};
 use crate::config::{self, Config};
 use crate::env::memory;
+use nightjar_base::millis;
 use nightjar_mqtt::{MAX_PACKET_SIZE, QoS, topic};
 use nightjar_shard::{NEVER, Overflow, QueueLimits};
 use std::sync::Arc;
@@ -236,10 +237,6 @@ fn transient(overflow: Overflow) -> waiting::Overflow {
         Overflow::DropNewest => waiting::Overflow::DropNewest,
         Overflow::Refuse => waiting::Overflow::Disconnect,
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn seconds(duration: Duration) -> u32 {

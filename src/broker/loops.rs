@@ -4,9 +4,9 @@
 //! bridge's connection: of our own, or of another broker's that says what it is, by the flag of bridges before MQTT 5 or
 //! a user property from then on.
 
-use super::bridges::BRIDGE_PROPERTY;
+use super::bridges::{bridge_of, is_nightjar};
 use super::connection::Connection;
-use super::publish::{Route, is_bridge_state, is_reserved};
+use super::publish::{Route, is_reserved};
 use super::subscriber::Subscriber;
 use super::{Broker, Handle, stats};
 use crate::telemetry::escape;
@@ -165,8 +165,8 @@ impl Loops {
 /// Whether a client that connects so is a bridge of another broker. Mosquitto's has nothing else to say so in MQTT 5, but
 /// its will is on the topic of its state.
 pub(crate) fn is_link(connect: &Connect) -> bool {
-    let tells_state = connect.will.as_ref().is_some_and(|will| is_bridge_state(&will.topic));
-    connect.bridge || tells_state || connect.properties.user_properties.iter().any(|(name, _)| name == BRIDGE_PROPERTY)
+    let tells_state = connect.will.as_ref().is_some_and(|will| bridge_of(&will.topic).is_some());
+    connect.bridge || tells_state || is_nightjar(connect)
 }
 
 impl Connection {

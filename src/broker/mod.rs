@@ -56,7 +56,9 @@ mod waiting;
 mod wheel;
 
 pub use access::{Access, DeniedPublish, OtherUser};
-pub use bridges::{AGED_PROPERTY, BRIDGE_PREFIX, BRIDGE_PROPERTY, BridgeQueue, BridgeSession, Prepared};
+pub use bridges::{
+    AGED_PROPERTY, BRIDGE_PREFIX, BRIDGE_PROPERTY, BridgeQueue, BridgeSession, Prepared, bridge_of, bridge_state_topic,
+};
 pub use handle::Handle;
 pub use limits::Limits;
 pub use listen::{Adopted, Thread};
@@ -240,6 +242,11 @@ impl Broker {
     /// An epoch for a new connection.
     pub(crate) fn new_epoch(&self) -> u64 {
         self.next_epoch.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The node's id, as others are told it.
+    pub(crate) fn node_id(&self) -> String {
+        format!("{:016x}", self.store.node())
     }
 
     /// Whether the broker is being stopped.

@@ -5,7 +5,7 @@
 //! together with what else must become durable with them.
 
 use super::access::{self, MayPublish};
-use super::bridges::{Keeping, aged};
+use super::bridges::{Keeping, aged, bridge_of};
 use super::peer::Peer;
 use super::sending::{Copy, Readiness};
 use super::source::Source;
@@ -141,13 +141,7 @@ impl Outcome {
 
 /// Whether clients may not publish on `topic`. The states of bridges that come here are an exception, as in mosquitto.
 pub(crate) fn is_reserved(topic: &str) -> bool {
-    (topic == "$SYS" || topic.starts_with("$SYS/")) && !is_bridge_state(topic)
-}
-
-/// Whether a bridge tells its state on `topic`.
-pub(crate) fn is_bridge_state(topic: &str) -> bool {
-    let name = topic.strip_prefix("$SYS/broker/connection/").and_then(|rest| rest.strip_suffix("/state"));
-    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    (topic == "$SYS" || topic.starts_with("$SYS/")) && bridge_of(topic).is_none()
 }
 
 impl Broker {

@@ -3,6 +3,7 @@
 //! A kind reads a value, says what it expects when it cannot, and writes a value as the config file would have it.
 //! Zero never means "unlimited": that is a word of its own.
 
+use nightjar_base::millis;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -333,7 +334,7 @@ fn show_size(bytes: u64) -> String {
 }
 
 fn show_span(span: Duration) -> String {
-    show_quantity(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &SPANS[1..5], "ms")
+    show_quantity(millis(span), &SPANS[1..5], "ms")
 }
 
 fn show_quantity(value: u64, units: &[(&str, u64)], smallest: &str) -> String {

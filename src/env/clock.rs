@@ -1,6 +1,6 @@
 //! What time it is.
 
-use nightjar_base::{Tick, Wall};
+use nightjar_base::{Tick, Wall, millis};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -82,10 +82,6 @@ impl Clock {
 #[must_use]
 pub fn wall() -> Wall {
     Wall(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use crate::env::clock::Clock;
 use crate::env::task;
 use crate::store::{Health, Store};
+use nightjar_base::millis;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +63,7 @@ impl Beats {
     /// Whether every loop has turned within `span`.
     fn all_within(&self, span: Duration) -> bool {
         let now = self.clock.tick().0;
-        let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let span = millis(span);
         self.beats.iter().all(|beat| now.saturating_sub(beat.load(Ordering::Relaxed)) <= span)
     }
 }

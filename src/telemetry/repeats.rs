@@ -1,6 +1,6 @@
 //! Something that happens a thousand times a second is logged once in a while, with a count.
 
-use nightjar_base::Tick;
+use nightjar_base::{Tick, millis};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -28,9 +28,7 @@ impl Repeats {
     /// Lets one through per `period`.
     #[must_use]
     pub const fn new(period: Duration) -> Self {
-        // A period of centuries may as well be one of millennia.
-        let period = if period.as_millis() > u64::MAX as u128 { u64::MAX } else { period.as_millis() as u64 };
-        Self { period, open_at: AtomicU64::new(0), held_back: AtomicU64::new(0) }
+        Self { period: millis(period), open_at: AtomicU64::new(0), held_back: AtomicU64::new(0) }
     }
 
     /// `Some` if it may be logged now, with the number of those since the last one that were not.

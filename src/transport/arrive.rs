@@ -6,6 +6,7 @@ use super::layers::Layers;
 use super::proxy::{self, Proxied};
 use super::socket::{Raw, Socket};
 use super::tls::{Tls, TlsInfo};
+use super::wrapping::{WrapError, Wrapping};
 use super::{Kind, Remote};
 use ipnet::IpNet;
 use std::io;
@@ -16,10 +17,9 @@ use tungstenite::protocol::Role;
 /// The first byte of a TLS handshake record, and of CONNECT.
 const TLS: u8 = 0x16;
 const CONNECT: u8 = 0x10;
-/// Bytes read at a time while a request's head is not complete.
-const READ: usize = 2048;
-/// What is read and dropped behind a request that was refused.
+/// What is read and dropped behind a request that was refused, and how much of it at a time.
 const MOST_UNREAD: usize = 64 * 1024;
+const UNREAD: usize = 2048;
 
 /// What a listener speaks.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +107,16 @@ pub enum Refused {
     NotWebSocket,
 }
 
+impl From<WrapError> for Refused {
+    fn from(error: WrapError) -> Self {
+        match error {
+            WrapError::Closed => Self::Closed,
+            WrapError::Io(error) => Self::Io(error),
+            WrapError::Tls(error) => Self::Tls(error),
+        }
+    }
+}
+
 impl Refused {
     /// Whether there is nothing in it for an operator to see.
     #[must_use]
@@ -150,7 +160,7 @@ pub async fn accept(fresh: Fresh, options: &Options) -> Result<Arrived, Refused>
         Err(Refused::Closed) if local => return Err(Refused::Checked),
         first => first?,
     };
-    let mut arriving = Arriving { raw, layers: Layers::new(None), options, remote, direct, tls: None };
+    let mut arriving = Arriving { wrapping: Wrapping::new(raw), options, remote, direct, tls: None };
     if options.tls.is_some() {
         if first != TLS {
             // A client that speaks plain MQTT could not read an alert; HTTP is told in its own words.
@@ -196,8 +206,7 @@ async fn first_byte(raw: &Raw) -> Result<u8, Refused> {
 }
 
 struct Arriving<'o> {
-    raw: Raw,
-    layers: Layers,
+    wrapping: Wrapping,
     options: &'o Options,
     remote: Remote,
     /// The other end of the socket itself.
@@ -209,59 +218,19 @@ impl Arriving<'_> {
     async fn handshake(&mut self) -> Result<(), Refused> {
         let Some(tls) = &self.options.tls else { return Ok(()) };
         let (connection, authorities) = tls.connection()?;
-        self.layers = Layers::new(Some(Box::new(connection.into())));
-        loop {
-            self.flush().await?;
-            if self.layers.tls().is_none_or(|tls| !tls.is_handshaking()) {
-                break;
-            }
-            self.receive().await?;
-        }
-        let Some(connection) = self.layers.tls() else { return Ok(()) };
+        self.wrapping.handshake(connection.into()).await?;
+        let Some(connection) = self.wrapping.layers.tls() else { return Ok(()) };
         self.tls = Some(tls.info(connection, authorities));
         Ok(())
     }
 
-    /// Takes what the socket brings next through the layers.
-    async fn receive(&mut self) -> Result<(), Refused> {
-        let mut buffer = [0; READ];
-        self.raw.readable().await?;
-        let count = match self.raw.receive(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            other => other?,
-        };
-        if count == 0 {
-            return Err(Refused::Closed);
-        }
-        if let Err(error) = self.layers.take_in(&buffer[..count]) {
-            // The alert that says why, as far as it goes.
-            let _ = self.layers.flush(&self.raw);
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            return Err(inner.cloned().map_or_else(|| error.into(), Refused::Tls));
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), Refused> {
-        loop {
-            match self.layers.flush(&self.raw) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.raw.writable().await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// Tells MQTT and HTTP apart.
     async fn settle(mut self, first: u8) -> Result<Arrived, Refused> {
-        let first = if self.tls.as_ref().is_some_and(|_| self.layers.tls().is_some()) {
-            while self.layers.inbox().is_empty() {
-                if self.layers.is_over() {
-                    return Err(Refused::Closed);
-                }
-                self.receive().await?;
+        let first = if self.tls.as_ref().is_some_and(|_| self.wrapping.layers.tls().is_some()) {
+            while self.wrapping.layers.inbox().is_empty() {
+                self.wrapping.more().await?;
             }
-            self.layers.inbox()[0]
+            self.wrapping.layers.inbox()[0]
         } else {
             first
         };
@@ -277,38 +246,33 @@ impl Arriving<'_> {
         Ok(self.arrived(false))
     }
 
-    fn arrived(mut self, websocket: bool) -> Arrived {
-        let encrypted = self.layers.tls().is_some();
-        let kind = match (&self.raw, encrypted, websocket) {
+    fn arrived(self, websocket: bool) -> Arrived {
+        let Wrapping { raw, mut layers } = self.wrapping;
+        let encrypted = layers.tls().is_some();
+        let kind = match (&raw, encrypted, websocket) {
             (_, true, true) => Kind::SecureWebSocket,
             (_, true, false) => Kind::Tls,
             (_, false, true) => Kind::WebSocket,
             (Raw::Tcp(_), false, false) => Kind::Tcp,
             (Raw::Unix(_), false, false) => Kind::Unix,
         };
-        let socket =
-            if encrypted || websocket { Socket::layered(self.raw, self.layers) } else { Socket::plain(self.raw) };
+        let socket = if encrypted || websocket { Socket::layered(raw, layers) } else { Socket::plain(raw) };
         Arrived { socket, remote: self.remote, kind, tls: self.tls }
     }
 
     async fn upgrade(mut self) -> Result<Arrived, Refused> {
         loop {
-            match http::request(self.layers.inbox(), self.options.websocket.as_ref()) {
-                Request::Partial => {
-                    if self.layers.is_over() {
-                        return Err(Refused::Closed);
-                    }
-                    self.receive().await?;
-                }
+            match http::request(self.wrapping.layers.inbox(), self.options.websocket.as_ref()) {
+                Request::Partial => self.wrapping.more().await?,
                 Request::Refused { answer, why } => {
                     self.answer(&answer).await;
                     return Err(Refused::Http(why));
                 }
                 Request::Upgrade { answer, length, forwarded } => {
-                    let rest = self.layers.take_inbox().split_off(length);
-                    self.layers.pass_down(answer.as_bytes())?;
-                    self.flush().await?;
-                    self.layers.upgrade(Role::Server, self.options.first_frame, &rest);
+                    let rest = self.wrapping.layers.take_inbox().split_off(length);
+                    self.wrapping.layers.pass_down(answer.as_bytes())?;
+                    self.wrapping.flush().await?;
+                    self.wrapping.layers.upgrade(Role::Server, self.options.first_frame, &rest);
                     self.forwarded(forwarded);
                     return Ok(self.arrived(true));
                 }
@@ -327,13 +291,13 @@ impl Arriving<'_> {
 
     async fn answer(&mut self, answer: &str) {
         // Whether it arrives does not matter any more.
-        if self.layers.pass_down(answer.as_bytes()).is_ok() && self.flush().await.is_ok() {
-            self.layers.farewell(&self.raw);
+        if self.wrapping.layers.pass_down(answer.as_bytes()).is_ok() && self.wrapping.flush().await.is_ok() {
+            self.wrapping.layers.farewell(&self.wrapping.raw);
             // What is unread when a socket is closed resets it, and may take the answer along. Not for ever: a sender may
             // be faster than we read.
-            let mut rest = [0; READ];
-            for _ in 0..MOST_UNREAD / READ {
-                if !matches!(self.raw.receive(&mut rest), Ok(count) if count > 0) {
+            let mut rest = [0; UNREAD];
+            for _ in 0..MOST_UNREAD / UNREAD {
+                if !matches!(self.wrapping.raw.receive(&mut rest), Ok(count) if count > 0) {
                     break;
                 }
             }

@@ -1,8 +1,8 @@
 //! From the address of a remote broker to MQTT bytes: the way that `arrive` goes, from the other end.
 
 use super::dial_tls::DialTls;
-use super::layers::Layers;
 use super::socket::{Raw, Socket};
+use super::wrapping::{WrapError, Wrapping};
 use crate::env::entropy;
 use crate::env::net;
 use base64::Engine as _;
@@ -11,8 +11,6 @@ use rustls_pki_types::ServerName;
 use std::io;
 use tungstenite::protocol::Role;
 
-/// Bytes read at a time while a handshake is under way.
-const READ: usize = 4096;
 /// The most bytes of the head of an answer, and fields in it.
 const MOST_HEAD: usize = 16 * 1024;
 const MOST_FIELDS: usize = 64;
@@ -54,6 +52,16 @@ pub enum DialError {
     WebSocket(String),
 }
 
+impl From<WrapError> for DialError {
+    fn from(error: WrapError) -> Self {
+        match error {
+            WrapError::Closed => Self::Closed,
+            WrapError::Io(error) => Self::Io(error),
+            WrapError::Tls(error) => Self::Tls(error),
+        }
+    }
+}
+
 /// Connects to `target`. The caller bounds the time.
 ///
 /// # Errors
@@ -66,87 +74,36 @@ pub async fn dial(target: &Target) -> Result<Socket, DialError> {
     if target.tls.is_none() && target.path.is_none() {
         return Ok(Socket::plain(raw));
     }
-    let mut dialling = Dialling { raw, layers: Layers::new(None) };
+    let mut wrapping = Wrapping::new(raw);
     if let Some(tls) = &target.tls {
         let name = ServerName::try_from(target.server_name.clone())
             .map_err(|_| DialError::Name(target.server_name.clone()))?;
-        dialling.layers = Layers::new(Some(Box::new(tls.connection(name)?)));
-        dialling.handshake().await?;
+        wrapping.handshake(tls.connection(name)?).await?;
     }
     if let Some(path) = &target.path {
-        dialling.upgrade(target, path).await?;
+        upgrade(&mut wrapping, target, path).await?;
     }
-    Ok(Socket::layered(dialling.raw, dialling.layers))
+    Ok(Socket::layered(wrapping.raw, wrapping.layers))
 }
 
-struct Dialling {
-    raw: Raw,
-    layers: Layers,
-}
-
-impl Dialling {
-    async fn handshake(&mut self) -> Result<(), DialError> {
-        loop {
-            self.flush().await?;
-            if self.layers.tls().is_none_or(|tls| !tls.is_handshaking()) {
-                return Ok(());
-            }
-            self.receive().await?;
+async fn upgrade(wrapping: &mut Wrapping, target: &Target, path: &str) -> Result<(), DialError> {
+    let mut nonce = [0; 16];
+    entropy::fill(&mut nonce);
+    let key = STANDARD.encode(nonce);
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {}\r\n\r\n",
+        target.authority, target.subprotocol
+    );
+    wrapping.layers.pass_down(request.as_bytes())?;
+    wrapping.flush().await?;
+    loop {
+        if let Some(length) = answered(wrapping.layers.inbox(), &key).map_err(DialError::WebSocket)? {
+            let rest = wrapping.layers.take_inbox().split_off(length);
+            wrapping.layers.upgrade(Role::Client, target.largest_frame, &rest);
+            return Ok(());
         }
-    }
-
-    async fn upgrade(&mut self, target: &Target, path: &str) -> Result<(), DialError> {
-        let mut nonce = [0; 16];
-        entropy::fill(&mut nonce);
-        let key = STANDARD.encode(nonce);
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {}\r\n\r\n",
-            target.authority, target.subprotocol
-        );
-        self.layers.pass_down(request.as_bytes())?;
-        self.flush().await?;
-        loop {
-            if let Some(length) = answered(self.layers.inbox(), &key).map_err(DialError::WebSocket)? {
-                let rest = self.layers.take_inbox().split_off(length);
-                self.layers.upgrade(Role::Client, target.largest_frame, &rest);
-                return Ok(());
-            }
-            if self.layers.is_over() {
-                return Err(DialError::Closed);
-            }
-            self.receive().await?;
-        }
-    }
-
-    /// Takes what the socket brings next through the layers.
-    async fn receive(&mut self) -> Result<(), DialError> {
-        let mut buffer = [0; READ];
-        self.raw.readable().await?;
-        let count = match self.raw.receive(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            other => other?,
-        };
-        if count == 0 {
-            return Err(DialError::Closed);
-        }
-        if let Err(error) = self.layers.take_in(&buffer[..count]) {
-            // The alert that says why, as far as it goes.
-            let _ = self.layers.flush(&self.raw);
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            return Err(inner.cloned().map_or_else(|| error.into(), DialError::Tls));
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), DialError> {
-        loop {
-            match self.layers.flush(&self.raw) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.raw.writable().await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        wrapping.more().await?;
     }
 }
 

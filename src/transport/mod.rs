@@ -13,6 +13,7 @@
 //! | `proxy`, `http` | the PROXY header; the WebSocket handshake, and answers at the wrong door |
 //! | `socket`, `layers`, `frames` | reading and writing MQTT bytes, plain or through layers |
 //! | `dial`, `dial_tls` | the other way: from an address to MQTT bytes |
+//! | `wrapping` | the layers put on, either way |
 //! | `tls`, `certificate` | what a listener's certificates come to, and what is in one |
 //! | `dev` | certificates for trying out |
 //! | `remote` | who is at the other end, by which transport |
@@ -32,6 +33,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wrapping;
 
 pub use acceptor::{Acceptor, Bound, Fresh};
 pub use arrive::{Arrived, Options, Refused, WebSocket, accept};

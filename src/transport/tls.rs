@@ -185,7 +185,7 @@ impl Tls {
 }
 
 /// The warnings that the files deserve though they can be used.
-pub(super) fn warn_of_readable_key(path: &Path) {
+fn warn_of_readable_key(path: &Path) {
     if fs::metadata(path).is_ok_and(|found| found.mode() & 0o004 != 0) {
         tracing::warn!(key = %path.display(), "this private key can be read by everybody on this machine: chmod o-r it");
     }
@@ -207,8 +207,20 @@ pub(super) fn problem(key: &'static str, path: &Path, what: impl std::fmt::Displ
     TlsProblem { key, text: format!("{}: {what}", path.display()) }
 }
 
-pub(super) fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsProblem> {
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsProblem> {
     access::read_text(path).map(String::into_bytes).map_err(|why| problem(key, path, why))
+}
+
+/// A certificate chain and its key.
+pub(super) fn pair(
+    chain_path: &Path,
+    key_path: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsProblem> {
+    let chain = certificates("certificate", chain_path)?;
+    let key = PrivateKeyDer::from_pem_slice(&read("key", key_path)?)
+        .map_err(|error| problem("key", key_path, format!("expected a private key in PEM: {error}")))?;
+    warn_of_readable_key(key_path);
+    Ok((chain, key))
 }
 
 fn load(settings: &TlsSettings) -> Result<Loaded, TlsProblem> {
@@ -217,10 +229,7 @@ fn load(settings: &TlsSettings) -> Result<Loaded, TlsProblem> {
     let mut expires: Option<Wall> = None;
     let mut hosts = Hosts::default();
     for (chain_path, key_path) in &settings.pairs {
-        let chain = certificates("certificate", chain_path)?;
-        let key = PrivateKeyDer::from_pem_slice(&read("key", key_path)?)
-            .map_err(|error| problem("key", key_path, format!("expected a private key in PEM: {error}")))?;
-        warn_of_readable_key(key_path);
+        let (chain, key) = pair(chain_path, key_path)?;
         let leaf = &chain[0];
         let (until, names) = certificate::host(leaf).map_err(|why| problem("certificate", chain_path, why))?;
         expires = Some(expires.map_or(until, |before| before.min(until)));

@@ -6,4 +6,4 @@ mod ids;
 mod time;
 
 pub use ids::{ClientId, Position, SessionId, ShardId};
-pub use time::{Tick, Wall};
+pub use time::{Tick, Wall, millis};

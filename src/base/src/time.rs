@@ -1,6 +1,7 @@
 //! Time as values: a pure room is told what time it is.
 
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Wall-clock time, in milliseconds since the Unix epoch. Survives a restart; may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,4 +37,12 @@ impl Tick {
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+}
+
+/// `duration` in whole milliseconds, which are what [`Wall`] and [`Tick`] count; saturating.
+#[must_use]
+pub const fn millis(duration: Duration) -> u64 {
+    let millis = duration.as_millis();
+    // `const` knows no `try_from`.
+    if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 }
 }

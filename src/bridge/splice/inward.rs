@@ -1,6 +1,7 @@
 //! From the remote to this broker.
 
 use super::{Broken, Buffers, Event, Splice};
+use crate::broker::bridge_of;
 use nightjar_mqtt::{
     Delivery, Frame, PacketType, PublishParts, QoS, ReasonCode, Version, decode_publish_from_server, encode_ack,
     encode_publish, frame, publish_size, topic,
@@ -13,12 +14,14 @@ impl Splice {
         let publish = decode_publish_from_server(frame, self.remote.version).map_err(Broken::Remote)?;
         let name = topic::validate_name(publish.topic).map_err(Broken::Remote)?;
         let Some((number, renamed)) = self.rules.map(Way::In, name) else {
-            if let Some(client_id) = bridge_of(name) {
-                let (client_id, there) = (client_id.to_owned(), publish.payload == b"1");
-                self.events.push(Event::RemoteBridge { client_id, there });
+            match bridge_of(name) {
+                Some(client_id) => {
+                    let (client_id, there) = (client_id.to_owned(), publish.payload == b"1");
+                    self.events.push(Event::RemoteBridge { client_id, there });
+                }
+                // A subscription of a rule that is no more.
+                None => self.counts.unmatched.add(1),
             }
-            // Else a subscription of a rule that is no more.
-            self.counts.unmatched.add(bridge_of(name).is_none().into());
             self.answer(publish.packet_id, publish.qos, out);
             return Ok(());
         };
@@ -30,13 +33,9 @@ impl Splice {
         }
         let retain = publish.retain && self.local.retain && !self.rules.rules()[number].drops_retain();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let answer_at = publish.properties.response_topic.and_then(|topic| self.rules.origin(Way::Out, topic));
         let parts = PublishParts {
             topic: renamed.as_bytes(),
-            properties: match &answer_at {
-                Some(topic) => publish.properties.forwarded_answering_to(topic, &mut scratch),
-                None => publish.properties.forwarded(&mut scratch),
-            },
+            properties: self.passed_on(Way::In, &publish, &mut scratch),
             payload: publish.payload,
             expiry: publish.properties.message_expiry,
         };
@@ -131,12 +130,6 @@ impl Splice {
 
 /// Bytes by which a packet may be larger than what this broker takes, before it is not even looked at.
 const SLACK: usize = 128 * 1024;
-
-/// The bridge that tells its state on a topic.
-fn bridge_of(topic: &str) -> Option<&str> {
-    let name = topic.strip_prefix("$SYS/broker/connection/")?.strip_suffix("/state")?;
-    Some(name).filter(|name| !name.is_empty() && !name.contains('/'))
-}
 
 /// Whether this broker may take later what it refused so.
 fn may_take_later(reason: ReasonCode) -> bool {

@@ -21,9 +21,10 @@ use super::counts::Counts;
 use super::echo::Echoes;
 use nightjar_base::{Tick, Wall};
 use nightjar_mqtt::{
-    DecodeError, Disconnect, Message, Packet, PacketType, QoS, ReasonCode, SubAck, Version, decode, encode_ack, frame,
+    DecodeError, Disconnect, Message, Packet, PacketType, PublishRef, QoS, ReasonCode, SubAck, Version, decode,
+    encode_ack, frame,
 };
-use nightjar_policy::TopicRules;
+use nightjar_policy::{TopicRules, Way};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -229,6 +230,16 @@ impl Splice {
             QoS::ExactlyOnce => (PacketType::PubRec, ReasonCode::UnspecifiedError),
         };
         encode_ack(kind, Version::V5, packet_id, reason, &mut out.local);
+    }
+
+    /// The properties with which a message goes on that goes `way`. The answer to it comes back by the other way, from
+    /// where it is expected there.
+    fn passed_on<'b>(&self, way: Way, publish: &PublishRef<'b>, scratch: &'b mut Vec<u8>) -> &'b [u8] {
+        let answer_at = publish.properties.response_topic.and_then(|topic| self.rules.origin(way.back(), topic));
+        match answer_at {
+            Some(topic) => publish.properties.forwarded_answering_to(&topic, scratch),
+            None => publish.properties.forwarded(scratch),
+        }
     }
 
     /// Takes what this broker sent; how many bytes of it are done with.

@@ -31,11 +31,7 @@ impl Splice {
         let qos = publish.qos.min(self.remote.max_qos);
         let retain = publish.retain && self.remote.retain && !self.rules.rules()[number].drops_retain();
         let mut scratch = std::mem::take(&mut self.scratch);
-        let answer_at = publish.properties.response_topic.and_then(|topic| self.rules.origin(Way::In, topic));
-        let properties = match &answer_at {
-            Some(topic) => publish.properties.forwarded_answering_to(topic, &mut scratch),
-            None => publish.properties.forwarded(&mut scratch),
-        };
+        let properties = self.passed_on(Way::Out, &publish, &mut scratch);
         let (properties, expiry) = match publish.properties.user(AGED_PROPERTY) {
             Some(own) => {
                 let mut young = Vec::new();

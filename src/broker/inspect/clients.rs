@@ -257,9 +257,7 @@ impl Handle {
 
     fn stored_of(&self, peer: &Arc<Peer>, session: Option<(ShardId, SessionId)>) -> Stored {
         let store = self.broker.store.lock(self.broker.store.shard_of(&peer.client_id));
-        let Some(found) = store.session_of(&peer.client_id).and_then(|id| store.session(id)) else {
-            return Stored::default();
-        };
+        let Some(found) = store.client(&peer.client_id) else { return Stored::default() };
         // A transient session has a row for its will alone.
         let will = found.will().map(WillSummary::new);
         if session.is_none() {

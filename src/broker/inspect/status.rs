@@ -174,7 +174,7 @@ impl Handle {
     /// The node's id, in hexadecimal.
     #[must_use]
     pub fn node_id(&self) -> String {
-        format!("{:016x}", self.broker.store.node())
+        self.broker.node_id()
     }
 
     /// The data folder.

@@ -30,6 +30,17 @@ pub enum Way {
     In,
 }
 
+impl Way {
+    /// The other way.
+    #[must_use]
+    pub fn back(self) -> Self {
+        match self {
+            Self::Out => Self::In,
+            Self::In => Self::Out,
+        }
+    }
+}
+
 /// One rule of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicRule {
@@ -164,8 +175,7 @@ impl TopicRule {
     /// an answer is expected.
     #[must_use]
     pub fn origin(&self, way: Way, name: &str) -> Option<String> {
-        let back = if way == Way::Out { Way::In } else { Way::Out };
-        self.goes(way).then(|| self.rename(back, name))?
+        self.goes(way).then(|| self.rename(way.back(), name))?
     }
 
     /// What `name` is called on the side that `way` leads to.

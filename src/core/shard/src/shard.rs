@@ -139,6 +139,12 @@ impl Shard {
         self.by_client.get(client_id).copied()
     }
 
+    /// The head of a client's session.
+    #[must_use]
+    pub fn client(&self, client_id: &str) -> Option<&Session> {
+        self.session(self.session_of(client_id)?)
+    }
+
     /// A session's head.
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<&Session> {
