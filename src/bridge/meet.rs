@@ -8,7 +8,7 @@ use super::remote::Reached;
 use super::splice::{Buffers, Local, Remote, Splice};
 use super::wire::Wire;
 use crate::broker::Prepared;
-use crate::config::Mode;
+use crate::config::{Mode, Start};
 use crate::env::task;
 use nightjar_mqtt::{
     Delivery, Disconnect, MAX_PACKET_SIZE, Message, Packet, PacketType, PublishParts, QoS, ReasonCode, RetainHandling,
@@ -32,16 +32,23 @@ const FAR: u64 = 32_767;
 
 impl Link {
     /// Sees to it that the session here is there, with its subscriptions.
-    pub(super) async fn prepare(&mut self, clean: bool) -> Prepared {
+    pub(super) async fn prepare(&mut self) -> Prepared {
         let takes = self.plan.bridge.mode != Mode::Draining;
-        self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, clean)).await
+        self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, false)).await
+    }
+
+    /// Forgets the queue and the subscriptions of the session here, until the remote is there again. A lazy bridge goes on
+    /// to take what is published: it would not come again.
+    pub(super) async fn forget(&mut self) {
+        let takes = self.plan.bridge.start == Start::Lazy && self.plan.bridge.mode != Mode::Draining;
+        self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, true)).await;
     }
 
     /// Settles between the two sessions what one of them has forgotten, or holds without reason. Packet identifiers of QoS
     /// 2 messages that came in, which the remote does not know any more.
     async fn reconcile(&mut self, reached: &mut Reached) -> Result<Vec<u16>, String> {
         // Again at each connection: somebody may have ended the session meanwhile.
-        let prepared = self.prepare(false).await;
+        let prepared = self.prepare().await;
         let address = self.address % self.plan.bridge.address.len();
         let overflowed = self.handle.bridge_queue(&self.client_id).overflowed;
         let several = self.plan.bridge.address.len() > 1;

@@ -169,7 +169,8 @@ bridge! {
     /// Whether the remote is to forget the bridge at each loss: what it would send meanwhile is lost, and what was under
     /// way may arrive twice.
     clean_start: bool = false, Flag;
-    /// Whether this broker is to forget the bridge's queue and subscriptions at each loss.
+    /// Whether this broker is to forget the bridge's queue and subscriptions at each loss: what is published while the
+    /// remote is away then does not wait for it. A lazy bridge forgets what waited, and begins anew.
     clean_local: bool = false, Flag;
     /// How long a remote that speaks MQTT 5 is to keep the session when the bridge is away.
     session_expiry: Option<Duration> = Some(14 * DAY), Or("unlimited", Span(Duration::ZERO, LONGEST_EXPIRY));

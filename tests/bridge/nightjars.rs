@@ -90,6 +90,27 @@ fn a_bridge_that_is_removed_leaves_nothing() {
 }
 
 #[test]
+fn with_clean_local_nothing_waits_for_a_remote_that_was_lost() {
+    let mut remote = Broker::start();
+    let broker = bridged(&hub(remote.port(), r##"["a/# out 1", "b/# in 1"]"##, "clean_local = true\n"));
+    wait_state(&broker, "1");
+    remote.kill();
+    wait_state(&broker, "0");
+    publish(broker.port(), "a/x", "while it is away", 1);
+    let mut client = broker.v5("retains");
+    client.retain("a/kept", "what is there", 1);
+    client.disconnect();
+    remote.again();
+    wait_state(&broker, "1");
+    let mut there = subscriber(remote.port(), "there", &["a/#"]);
+    publish(broker.port(), "a/x", "back", 1);
+    let mut seen = payloads(&mut there, 2);
+    seen.sort();
+    assert_eq!(seen, ["back", "what is there"]);
+    there.expect_nothing();
+}
+
+#[test]
 fn a_lazy_bridge_comes_when_enough_waits_and_leaves_when_nothing_moves() {
     let remote = Broker::start();
     let lines = "start = \"lazy\"\nlazy_threshold = 5\nidle_timeout = \"1s\"\n";
