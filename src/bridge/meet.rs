@@ -28,7 +28,7 @@ const PURGE: Duration = Duration::from_secs(30);
 /// Where mosquitto, and we, tell the states of bridges.
 const REMOTE_BRIDGES: &str = "$SYS/broker/connection/+/state";
 /// Half of the packet identifiers: as far from those of what is under way as can be.
-const FAR: u64 = 32_767;
+pub(super) const FAR: u64 = 32_767;
 
 impl Link {
     /// Sees to it that the session here is there, with its subscriptions.
@@ -130,6 +130,7 @@ impl Link {
             out,
             keep_alive: u64::from(keep_alive) * 1_000,
             asked,
+            unsubscribed: 0,
             alone,
             condemned: condemned.is_some(),
             sent_at: now,

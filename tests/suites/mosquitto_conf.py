@@ -55,7 +55,8 @@ BRIDGE = {
 SECONDS = {"keepalive_interval": "keep_alive", "idle_timeout": "idle_timeout",
            "bridge_session_expiry_interval": "session_expiry"}
 VERSIONS = {"mqttv31": "3.1", "mqttv311": "3.1.1", "mqttv50": "5"}
-# A bridge's identifier here is its name; aliases are not used; what is not carried any more is always unsubscribed.
+# A bridge's identifier here is its name; aliases are not used; what only goes out any more is unsubscribed when the
+# remote sends by it.
 BRIDGE_NEEDLESS = {"local_clientid", "bridge_max_topic_alias", "bridge_attempt_unsubscribe", "local_password"}
 # Files of its own, kept in the data folder here; what it logs; and what is the only way here.
 NEEDLESS = {
