@@ -126,7 +126,7 @@ impl Link {
         if let Some(before) = self.before.take() {
             before.closed().await;
         }
-        self.prepare(false).await;
+        self.prepare().await;
         self.tell(false).await;
         loop {
             let order = self.orders.borrow_and_update().clone();
@@ -156,7 +156,7 @@ impl Link {
                 status.last_error = None;
                 status.last_error_at = None;
             });
-            self.prepare(false).await;
+            self.prepare().await;
             if !self.plan.bridge.notifications {
                 self.forget_state().await;
             } else {
@@ -306,7 +306,7 @@ impl Link {
         self.tell(false).await;
         self.status.update(|status| status.under_way = 0);
         if self.plan.bridge.clean_local && !matches!(*self.orders.borrow(), Order::Stop) {
-            self.prepare(true).await;
+            self.forget().await;
         }
         let held = self.clock.tick().since(since) >= millis(self.plan.bridge.retry_reset);
         if held {

@@ -8,7 +8,7 @@ use super::remote::Reached;
 use super::splice::{Buffers, Local, Remote, Splice};
 use super::wire::Wire;
 use crate::broker::{Prepared, bridge_state_topic};
-use crate::config::Mode;
+use crate::config::{Mode, Start};
 use crate::env::task;
 use nightjar_base::millis;
 use nightjar_mqtt::{
@@ -27,20 +27,27 @@ const MOST_STASHED: usize = 64 << 20;
 /// How long that may take.
 const PURGE: Duration = Duration::from_secs(30);
 /// Half of the packet identifiers: as far from those of what is under way as can be.
-const FAR: u64 = 32_767;
+pub(super) const FAR: u64 = 32_767;
 
 impl Link {
     /// Sees to it that the session here is there, with its subscriptions.
-    pub(super) async fn prepare(&mut self, clean: bool) -> Prepared {
+    pub(super) async fn prepare(&mut self) -> Prepared {
         let takes = self.plan.bridge.mode != Mode::Draining;
-        self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, clean)).await
+        self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, false)).await
+    }
+
+    /// Forgets the queue and the subscriptions of the session here, until the remote is there again. A lazy bridge goes on
+    /// to take what is published: it would not come again.
+    pub(super) async fn forget(&mut self) {
+        let takes = self.plan.bridge.start == Start::Lazy && self.plan.bridge.mode != Mode::Draining;
+        self.handle.prepare_bridge(&local::session(&self.plan, &self.client_id, takes, true)).await;
     }
 
     /// Settles between the two sessions what one of them has forgotten, or holds without reason. Packet identifiers of QoS
     /// 2 messages that came in, which the remote does not know any more.
     async fn reconcile(&mut self, reached: &mut Reached) -> Result<Vec<u16>, String> {
         // Again at each connection: somebody may have ended the session meanwhile.
-        let prepared = self.prepare(false).await;
+        let prepared = self.prepare().await;
         let address = self.address % self.plan.bridge.address.len();
         let overflowed = self.handle.bridge_queue(&self.client_id).overflowed;
         let several = self.plan.bridge.address.len() > 1;
@@ -122,6 +129,7 @@ impl Link {
             out,
             keep_alive: u64::from(keep_alive) * 1_000,
             asked,
+            unsubscribed: 0,
             alone,
             condemned: condemned.is_some(),
             sent_at: now,

@@ -2,6 +2,7 @@
 
 use super::Plan;
 use super::link::Order;
+use super::meet::FAR;
 use super::splice::{Broken, Buffers, Event, Splice, Why};
 use super::status::{State, Status};
 use super::wire::{Wire, WireError};
@@ -11,7 +12,8 @@ use crate::env::clock::Clock;
 use crate::env::task;
 use crate::telemetry::{Repeats, escape};
 use nightjar_base::{Tick, millis};
-use nightjar_mqtt::{Message, PacketType, QoS, ReasonCode, SubAck};
+use nightjar_mqtt::{Message, Packet, PacketType, QoS, ReasonCode, SubAck, Unsubscribe, encode};
+use nightjar_session::packet_id;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,8 @@ const REST: Duration = Duration::from_millis(1);
 const HOLD: u64 = 2;
 /// How often is looked whether a draining or lazy bridge is done.
 const LOOK: u64 = 500;
+/// Packet identifiers for the filters of the rules.
+const OWN: u64 = 16_384;
 /// Lines about messages that were not carried: one in this time, with a count.
 const SELDOM: Duration = Duration::from_secs(10);
 
@@ -67,6 +71,8 @@ pub(super) struct Pump {
     pub(super) keep_alive: u64,
     /// The filters that were asked of the remote, by the packet identifiers that asked.
     pub(super) asked: Vec<(u16, Vec<String>)>,
+    /// Filters that the remote was asked for no more, since it sent by them.
+    pub(super) unsubscribed: u64,
     /// Whether one message at a time is sent, since one is suspected.
     pub(super) alone: bool,
     /// Whether there is one that is not to be sent any more.
@@ -311,6 +317,7 @@ impl Pump {
                     self.handle.note_twin(&self.client_id, &client_id, there, address);
                 }
                 Event::Subscribed(answer) => self.subscribed(&answer),
+                Event::Unwanted(filter) => self.unsubscribe(filter),
                 Event::NotTaken { topic, why } => {
                     if let Some(held_back) = self.quiet.admit(self.clock.tick()) {
                         let bridge = &self.plan.bridge.name;
@@ -343,6 +350,18 @@ impl Pump {
         let mut letter = Message::new(&kept, message.properties(), message.payload());
         letter.qos = message.qos.max(QoS::AtLeastOnce);
         self.handle.publish(letter).await;
+    }
+
+    /// Asks the remote for `filter` no more.
+    fn unsubscribe(&mut self, filter: String) {
+        let bridge = &self.plan.bridge.name;
+        tracing::info!(bridge, filter = %escape(&filter), "the remote sends what no rule brings in any more");
+        self.unsubscribed += 1;
+        // Behind those of the filters that were asked.
+        let place = self.handle.bridge_queue(&self.client_id).head + FAR + OWN + self.unsubscribed;
+        let unsubscribe =
+            Unsubscribe { packet_id: packet_id(place), user_properties: Vec::new(), filters: vec![filter] };
+        encode(&Packet::Unsubscribe(unsubscribe), self.splice.version(), &mut self.out.remote);
     }
 
     /// What the remote said to our filters.

@@ -8,6 +8,9 @@ use crate::transport::{DialError, DialTls, DialTlsSettings, Target, TlsProblem, 
 use nightjar_mqtt::{ConnAck, Connect, Packet, PacketType, QoS, ReasonCode, Version, Will, frame};
 use std::path::Path;
 
+/// What MQTT 3.1 allows, in bytes; not all of its servers insist.
+const LONGEST_ID_OF_31: usize = 23;
+
 /// A way to speak to a remote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Speech {
@@ -148,6 +151,13 @@ pub(super) async fn reach(
         reason => {
             let said = connack.properties.reason_string.as_deref().unwrap_or_default();
             let said = if said.is_empty() { String::new() } else { format!(": {}", said.escape_debug()) };
+            let is_long = speech.version == Version::V31 && introduction.client_id.len() > LONGEST_ID_OF_31;
+            let said = match reason {
+                ReasonCode::ClientIdentifierNotValid if is_long => {
+                    format!(": MQTT 3.1 allows client identifiers of at most {LONGEST_ID_OF_31} bytes")
+                }
+                _ => said,
+            };
             return Err(Unreached::Refused(format!("{reason:?} (0x{:02x}){said}", reason.as_u8())));
         }
     }

@@ -152,7 +152,9 @@ bridge! {
     /// The version of MQTT: "5", "3.1.1", "3.1", or "auto", which begins with 5 and takes what the remote takes.
     version: Version = Version::Auto, VERSION;
     /// Its client identifier at the remote. "auto" is the bridge's name, a dot, and a number that belongs to this data
-    /// folder, so that two brokers whose bridges have one name do not throw each other out.
+    /// folder, so that two brokers whose bridges have one name do not throw each other out. MQTT 3.1, which is spoken only
+    /// if `version` says so, allows at most 23 bytes: "auto" is no longer if the name has at most 14. Many of its servers
+    /// take longer ones all the same; one that does not is told in the log and by `ctl bridge show`.
     client_id: Option<String> = None, Or("auto", Plain);
     /// Its user name at the remote.
     username: Option<String> = None, Or("none", Plain);
@@ -167,7 +169,8 @@ bridge! {
     /// Whether the remote is to forget the bridge at each loss: what it would send meanwhile is lost, and what was under
     /// way may arrive twice.
     clean_start: bool = false, Flag;
-    /// Whether this broker is to forget the bridge's queue and subscriptions at each loss.
+    /// Whether this broker is to forget the bridge's queue and subscriptions at each loss: what is published while the
+    /// remote is away then does not wait for it. A lazy bridge forgets what waited, and begins anew.
     clean_local: bool = false, Flag;
     /// How long a remote that speaks MQTT 5 is to keep the session when the bridge is away.
     session_expiry: Option<Duration> = Some(14 * DAY), Or("unlimited", Span(Duration::ZERO, LONGEST_EXPIRY));
@@ -276,9 +279,6 @@ impl Bridge {
         let has_password = self.password.is_some() || self.password_file.is_some();
         if has_password && self.username.is_none() && self.version != Version::V5 {
             reader.mistake(&key("username"), "expected a user name with the password, or version = \"5\"".to_owned());
-        }
-        if self.clean_start && self.client_id.is_none() && self.version == Version::V31 {
-            reader.mistake(&key("client_id"), "expected one of at most 23 characters for MQTT 3.1".to_owned());
         }
     }
 }

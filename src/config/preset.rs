@@ -73,7 +73,6 @@ impl Preset {
                 receive_maximum: 16,
                 max_packet_size: 512 << 10,
                 max_qos: 1,
-                retain_available: false,
                 max_topic_levels: 8,
                 max_topic_length: 256,
                 max_filters: 10,

@@ -198,6 +198,8 @@ fn f49_a_queue_that_was_full_sends_again() {
             client.publish("t/x", number.to_string(), 1);
         }
         assert_eq!(payloads(&mut there, 10), (150..160).map(|number| number.to_string()).collect::<Vec<_>>());
+        // What is not acknowledged by then comes again.
+        wait_until("the last is acknowledged", PATIENCE, || queued(&broker) == 0);
         broker.restart();
         wait_state(&broker, "1");
         publish(broker.port(), "t/x", "after a restart", 1);

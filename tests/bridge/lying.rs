@@ -159,6 +159,41 @@ fn a_remote_that_refuses_is_asked_in_other_words_and_then_less_and_less_often() 
 }
 
 #[test]
+fn a_remote_that_finds_an_identifier_of_31_too_long_is_understood() {
+    let (port, _) = remote(|mut stream, _| {
+        let _ = packet(&mut stream);
+        let _ = stream.write_all(&[0x20, 2, 0, 2]);
+    });
+    let id = "x".repeat(24);
+    let lines = format!("version = \"3.1\"\nclient_id = \"{id}\"\nbridge_flag = false\n");
+    let broker = bridged(&hub(port, r##"["a/# out 1"]"##, &lines));
+    broker.wait_log(&["the remote is not there", "MQTT 3.1 allows client identifiers of at most 23 bytes"]);
+    // An identifier that needs nothing said is none of the configuration's business, with a clean start or without.
+    let lines = "version = \"3.1\"\nclean_start = true\n";
+    is_unharmed(&bridged(&hub(port, r##"["a/# out 1"]"##, lines)));
+}
+
+#[test]
+fn a_bridge_offers_the_subprotocol_of_mqtt() {
+    for (version, name) in [("5", "mqtt"), ("3.1.1", "mqtt"), ("3.1", "mqttv3.1")] {
+        let (told, asked) = std::sync::mpsc::channel();
+        let told = std::sync::Mutex::new(told);
+        let (port, _) = remote(move |mut stream, _| {
+            let (mut request, mut byte) = (Vec::new(), [0]);
+            while !request.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                request.push(byte[0]);
+            }
+            let _ = told.lock().unwrap().send(String::from_utf8_lossy(&request).into_owned());
+        });
+        let _broker = bridged(&format!(
+            "[bridges.hub]\naddress = \"ws://127.0.0.1:{port}\"\ntopics = [\"a/# out 1\"]\nversion = \"{version}\"\n"
+        ));
+        let request = asked.recv_timeout(PATIENCE).unwrap();
+        assert!(request.contains(&format!("\r\nSec-WebSocket-Protocol: {name}\r\n")), "{request}");
+    }
+}
+
+#[test]
 fn a_message_at_which_the_remote_closes_is_set_aside_and_the_rest_arrives() {
     let (sender, arrived) = std::sync::mpsc::channel();
     let (port, _) = remote(move |mut stream, _| {

@@ -48,6 +48,36 @@ fn rules_can_be_changed_while_messages_wait_and_clients_are_connected() {
 }
 
 #[test]
+fn a_direction_that_is_changed_over_a_restart_is_taken_back_at_the_remote() {
+    for version in ["5", "3.1.1"] {
+        let remote = Broker::start();
+        let with = |direction: &str| {
+            let rules = format!(r##"["a/# {direction} 1", "b/# in 1"]"##);
+            config(&hub(remote.port(), &rules, &format!("version = \"{version}\"\n")))
+        };
+        let mut broker = Broker::configured(&with("both"), &[]);
+        wait_state(&broker, "1");
+        broker.terminate();
+        broker.configure(&with("out"));
+        broker.again();
+        wait_state(&broker, "1");
+        let mut here = subscriber(broker.port(), "here", &["#"]);
+        publish(remote.port(), "a/1", "not any more", 1);
+        broker.wait_log(&["the remote sends what no rule brings in any more", "a/#"]);
+        // The remote finds nobody for it any more, and this direction is as it was.
+        wait_until("it was taken back", PATIENCE, || {
+            let mut client = remote.v5("asks");
+            let code = client.publish("a/2", "nobody's", 1);
+            client.disconnect();
+            code == 0x10
+        });
+        publish(remote.port(), "b/1", "taken", 1);
+        here.expect_payload("taken");
+        here.expect_nothing();
+    }
+}
+
+#[test]
 fn a_paused_bridge_keeps_and_a_draining_one_sends_and_takes_no_more() {
     let remote = Broker::start();
     let with = |mode: &str| hub(remote.port(), r##"["a/# both 1"]"##, &format!("mode = \"{mode}\"\n"));
@@ -87,6 +117,27 @@ fn a_bridge_that_is_removed_leaves_nothing() {
     // And nobody else takes its place here.
     let refused = super::support::Connect::v5("$bridge/hub").open_any(&broker);
     assert_eq!(refused.1, 0x85);
+}
+
+#[test]
+fn with_clean_local_nothing_waits_for_a_remote_that_was_lost() {
+    let mut remote = Broker::start();
+    let broker = bridged(&hub(remote.port(), r##"["a/# out 1", "b/# in 1"]"##, "clean_local = true\n"));
+    wait_state(&broker, "1");
+    remote.kill();
+    wait_state(&broker, "0");
+    publish(broker.port(), "a/x", "while it is away", 1);
+    let mut client = broker.v5("retains");
+    client.retain("a/kept", "what is there", 1);
+    client.disconnect();
+    remote.again();
+    wait_state(&broker, "1");
+    let mut there = subscriber(remote.port(), "there", &["a/#"]);
+    publish(broker.port(), "a/x", "back", 1);
+    let mut seen = payloads(&mut there, 2);
+    seen.sort();
+    assert_eq!(seen, ["back", "what is there"]);
+    there.expect_nothing();
 }
 
 #[test]

@@ -152,12 +152,12 @@ fn test_functions(source: &str) -> BTreeSet<String> {
     let mut marked = false;
     let mut found = BTreeSet::new();
     for line in source.lines().map(str::trim) {
-        match line.strip_prefix("fn ") {
+        match line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ") {
             Some(rest) if marked => {
                 found.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
                 marked = false;
             }
-            _ if line.starts_with("#[test]") => marked = true,
+            _ if line.starts_with("#[test]") || line.starts_with("#[tokio::test") => marked = true,
             _ if line.starts_with("#[") || line.starts_with("//") => {}
             _ => marked = false,
         }

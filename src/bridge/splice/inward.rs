@@ -22,6 +22,7 @@ impl Splice {
                 // A subscription of a rule that is no more.
                 None => self.counts.unmatched.add(1),
             }
+            self.note_unwanted(name);
             self.answer(publish.packet_id, publish.qos, out);
             return Ok(());
         };
@@ -60,6 +61,18 @@ impl Splice {
             self.not_taken(topic, packet_id, qos, out);
         }
         Ok(())
+    }
+
+    /// The remote sends `name`, which no rule brings in. Where one carries it out, that rule has brought it in before: its
+    /// direction was changed while the bridge was not connected, and the session there remembers.
+    fn note_unwanted(&mut self, name: &str) {
+        let rules = self.rules.rules();
+        let brings = |filter: &str| rules.iter().any(|rule| rule.goes(Way::In) && rule.remote_filter() == filter);
+        for filter in rules.iter().map(|rule| rule.remote_filter()) {
+            if topic::matches(filter, name) && !brings(filter) && self.unwanted.insert(filter.to_owned()) {
+                self.events.push(Event::Unwanted(filter.to_owned()));
+            }
+        }
     }
 
     /// PUBACK, PUBREC or PUBCOMP of this broker: what it says is durable.

@@ -73,6 +73,8 @@ pub(super) enum Event {
     RemoteBridge { client_id: String, there: bool },
     /// The remote has answered PINGREQ.
     Pong,
+    /// The remote sends what it was asked for by this filter, which no rule brings in any more.
+    Unwanted(String),
     /// A message of the remote was not taken: too large, or refused here.
     NotTaken { topic: String, why: String },
 }
@@ -140,6 +142,8 @@ pub(super) struct Splice {
     copies: Option<HashMap<u16, Message>>,
     /// QoS 2 messages of this broker that were sent at QoS 1, since the remote takes no more.
     lowered: HashSet<u16>,
+    /// Filters of rules that only carry out by which the remote sends all the same.
+    unwanted: HashSet<String>,
     /// PUBCOMP of this broker that the remote has not asked for.
     unasked: HashSet<u16>,
     /// Bytes of a packet of the remote's that is too large to be held.
@@ -166,6 +170,7 @@ impl Splice {
             condemned: None,
             copies: None,
             lowered: HashSet::new(),
+            unwanted: HashSet::new(),
             unasked: HashSet::new(),
             skip: 0,
             acknowledged: false,

@@ -160,6 +160,29 @@ fn what_no_rule_carries_any_more_is_acknowledged_and_dropped() {
     let unknown = ack(PacketType::PubComp, 4, ReasonCode::PacketIdentifierNotFound);
     assert_eq!(pass(&mut splice, true, &unknown).1, ["PUBCOMP 4"]);
     assert_eq!(splice.counts.unmatched.get(), 2);
+    assert!(splice.events.is_empty(), "no rule was ever about it");
+}
+
+#[test]
+fn a_remote_that_sends_a_wildcard_as_a_topic_is_left() {
+    for version in [Version::V311, V5] {
+        let mut splice = splice(&["# both 2"], remote(version));
+        let bytes = publish(version, "++++++", QoS::AtLeastOnce, 4, b"3");
+        assert!(matches!(splice.take_remote(&bytes, &mut Buffers::default()), Err(Broken::Remote(_))), "{version:?}");
+    }
+}
+
+#[test]
+fn what_comes_by_a_rule_that_only_carries_out_is_asked_for_no_more_once() {
+    let mut splice = splice(&["x/# out 1", "y/# out 1 a/ b/", "z in 1"], remote(V5));
+    for topic in ["x/1", "x/2", "b/y/1", "z", "other"] {
+        pass(&mut splice, false, &publish(V5, topic, QoS::AtLeastOnce, 5, b""));
+    }
+    let filters = splice.events.iter().map(|event| match event {
+        Event::Unwanted(filter) => filter.as_str(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(filters.collect::<Vec<_>>(), ["x/#", "b/y/#"]);
 }
 
 #[test]

@@ -40,6 +40,9 @@ impl Writer<'_> {
         }
         let passwords = asked.iter().flat_map(|one| one.passwords.iter().copied()).collect();
         let acls = asked.iter().flat_map(|one| one.acls.iter().copied()).collect();
+        if self.kept.is_empty() && !self.conf.per_listener {
+            self.without_listeners(closed);
+        }
         let passwords = self.file(passwords, "auth", "password_file");
         let acl = self.file(acls, "access", "mosquitto_acl");
         if self.conf.per_listener && (passwords || acl) {
@@ -50,6 +53,23 @@ impl Writer<'_> {
         }
         self.plugin_notes();
         Files { passwords, closed }
+    }
+
+    /// Where no listener is kept, nobody comes in who came in by one that protected what it had; rules hold for whoever
+    /// is let in later.
+    fn without_listeners(&mut self, closed: bool) {
+        let conf = self.conf;
+        for at in self.files_of(&conf.global, PASSWORDS) {
+            let path = self.file_path(at);
+            let text = format!(
+                "the listeners that its users came in by are left out: set auth.password_file = {:?} when you add one",
+                path.display().to_string()
+            );
+            self.unsupported(at, text);
+        }
+        if !closed {
+            self.file(self.files_of(&conf.global, ACLS), "access", "mosquitto_acl");
+        }
     }
 
     fn asked(&self, place: usize) -> Asked {

@@ -24,10 +24,19 @@ impl Writer<'_> {
         }
         if self.conf.listeners.is_empty() {
             self.local();
-        } else if self.kept.is_empty() {
-            self.draft
-                .note("no listener could be kept: without one in the file, nightjar listens on 127.0.0.1:1883 alone");
         }
+    }
+
+    /// Where every listener was left out, nightjar's own would come in their place, and let in whom mosquitto did not.
+    pub(super) fn closed_local(&mut self) {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883).to_string();
+        let tables = self.tables("local", &[address]);
+        self.draft.note(format!(
+            "no listener could be kept: nightjar listens on this machine alone (listeners.{}), and lets nobody in there \
+             without a name",
+            tables[0]
+        ));
+        self.kept.push(Kept { at: None, tables, identity: false, anonymous: false });
     }
 
     /// Without a listener mosquitto serves its own machine, and lets everyone in there.

@@ -27,6 +27,10 @@ impl Writer<'_> {
 
     pub(super) fn security(&mut self, out: &Path) -> Security {
         let Files { passwords, closed: needs_rules } = self.files(out);
+        let none_kept = self.kept.is_empty();
+        if none_kept {
+            self.closed_local();
+        }
         for at in 0..self.kept.len() {
             let (tables, anonymous) = (self.kept[at].tables.clone(), self.kept[at].anonymous);
             tables
@@ -34,7 +38,10 @@ impl Writer<'_> {
                 .for_each(|table| self.toml.set(&format!("listeners.{table}"), "anonymous", anonymous.to_string()));
         }
         for at in self.named(&["allow_anonymous", "listener_allow_anonymous"]) {
-            self.honoured(at, "listeners.*.anonymous");
+            match none_kept && self.conf.options[at].value != crate::import::conf::Value::Flag(false) {
+                true => self.changed(at, "listeners.*.anonymous = false: the listeners that it was for are left out"),
+                false => self.honoured(at, "listeners.*.anonymous"),
+            }
         }
         for at in self.named(&["psk_file"]) {
             self.unsupported(at, "TLS with pre-shared keys is not spoken: use certificates");

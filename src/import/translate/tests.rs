@@ -123,8 +123,27 @@ fn what_protects_and_cannot_be_kept_closes_its_listener() {
     came.is(9, Unsupported, "admin door");
     came.is(11, Unsupported, "join those of capath");
     came.is(16, Unsupported, "another one has its address");
-    let alone = self::came("listener 1883\nmount_point x\n");
-    assert_eq!(alone.config().listeners[0].address.to_string(), "127.0.0.1:1883");
+}
+
+#[test]
+fn where_no_listener_is_kept_nobody_comes_in_until_somebody_is_added() {
+    let came = came(
+        "allow_anonymous true\npassword_file /users\nacl_file /acl\nlistener 1883\nmount_point x/\nmax_qos 1\n\
+         listener 8883\npsk_hint h\n",
+    );
+    let config = came.config();
+    let [local] = &config.listeners[..] else { panic!("{}", came.toml) };
+    assert_eq!((local.name.as_str(), local.address.to_string()), ("local", "127.0.0.1:1883".to_owned()));
+    assert!(!local.anonymous);
+    // mosquitto's users were bound to a prefix; the new file has nobody.
+    assert_eq!(config.auth.password_file.as_deref(), Some(Path::new("/out/passwords")));
+    assert!(came.translation.0);
+    assert_eq!(config.access.mosquitto_acl.as_deref(), Some(Path::new("/acl")));
+    came.is(1, Changed, "are left out");
+    came.is(2, Unsupported, "when you add one");
+    came.is(3, Honoured, "access.mosquitto_acl");
+    came.is(4, Unsupported, "the listener is left out");
+    assert!(came.report.notes.iter().any(|note| note.contains("no listener could be kept")), "{}", came.report);
 }
 
 #[test]
