@@ -1,24 +1,15 @@
 //! Applying ops. Nothing here reads the tables or depends on when a freeze happened.
 
+use crate::attach::Attachment;
 use crate::deadlines::Deadline;
 use crate::effect::{DropReason, Effect, Entry};
-use crate::op::{NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
+use crate::op::{Op, Overflow, Replayed, Subscription, Target};
 use crate::queue::{Queue, Weight};
-use crate::session::{Cursor, Rows, Session, Subscribed};
+use crate::session::{Cursor, Session, Subscribed};
 use crate::shard::{Shard, Totals};
 use nightjar_base::{SessionId, Wall};
 use nightjar_mqtt::{Message, QoS};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// What a connection brings to its session.
-struct Attachment {
-    user: Option<Arc<str>>,
-    expiry: u32,
-    epoch: u64,
-    will: Option<Will>,
-    limits: QueueLimits,
-}
 
 /// A message on its way into one queue.
 struct Delivery {
@@ -66,139 +57,6 @@ impl Shard {
                 }
             }
         }
-    }
-
-    fn attach(
-        &mut self,
-        client_id: Arc<str>,
-        clean_start: bool,
-        attachment: Attachment,
-        now: Wall,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Attachment { user, expiry, epoch, will, limits } = attachment;
-        let will = will.map(Box::new);
-        if let Some(&id) = self.by_client.get(&client_id)
-            && let Some(session) = self.sessions.get_mut(&id)
-        {
-            // A session without an expiry interval ends with its connection: there is nothing to resume
-            // [MQTT-3.1.2-6 in 3.1.1].
-            if !clean_start && session.expiry != 0 && !session.is_expired(now) {
-                if let Some(at) = session.will_due.take() {
-                    self.deadlines.clear(at, Deadline::Will(id));
-                }
-                if let Some(at) = session.expires.take() {
-                    self.deadlines.clear(at, Deadline::Expiry(id));
-                }
-                (session.user, session.expiry, session.epoch) = (user, expiry, epoch);
-                (session.will, session.limits, session.attached) = (will, limits, true);
-                session.rows.identity_dirty = true;
-                list(&mut self.listed, session);
-                effects.push(Effect::Attached { session: id, client_id, epoch, present: true });
-                return;
-            }
-            self.end(id, effects);
-        }
-        let id = SessionId(self.next_session);
-        self.next_session += 1;
-        let mut session = Box::new(Session {
-            id,
-            client_id: client_id.clone(),
-            user,
-            epoch,
-            attached: true,
-            expiry,
-            expires: None,
-            will,
-            will_due: None,
-            sent: 0,
-            limits,
-            subscriptions: BTreeMap::new(),
-            queue: Queue::new(),
-            inbound: Vec::new(),
-            rows: Rows { identity_dirty: true, queue_dirty: true, ..Rows::default() },
-        });
-        list(&mut self.listed, &mut session);
-        self.sessions.insert(id, session);
-        self.by_client.insert(client_id.clone(), id);
-        effects.push(Effect::Attached { session: id, client_id, epoch, present: false });
-    }
-
-    fn note_sent(&mut self, id: SessionId, epoch: u64, sent: u64) {
-        if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.attached && session.epoch == epoch) {
-            session.sent = session.sent.max(sent);
-        }
-    }
-
-    fn detach(
-        &mut self,
-        id: SessionId,
-        epoch: u64,
-        expiry: Option<u32>,
-        discard_will: bool,
-        now: Wall,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.attached && session.epoch == epoch)
-        else {
-            return;
-        };
-        session.attached = false;
-        session.expiry = expiry.unwrap_or(session.expiry);
-        if discard_will {
-            session.will = None;
-        }
-        if session.expiry == 0 && session.will.is_none() {
-            return self.end(id, effects);
-        }
-        session.expires = (session.expiry != NEVER).then(|| now.plus_seconds(session.expiry.into()));
-        // Published after its delay or when the session ends, whichever is first [MQTT-3.1.2-8].
-        session.will_due = session.will.as_ref().map(|will| {
-            let delayed = now.plus_seconds(will.delay.into());
-            session.expires.map_or(delayed, |end| end.min(delayed))
-        });
-        if let Some(at) = session.will_due {
-            self.deadlines.set(at, Deadline::Will(id));
-        }
-        // Without an expiry interval the session is kept for its will alone, and ends with `WillDone`.
-        if let Some(at) = session.expires.filter(|_| session.expiry != 0) {
-            self.deadlines.set(at, Deadline::Expiry(id));
-        }
-        session.rows.identity_dirty = true;
-        list(&mut self.listed, session);
-    }
-
-    fn will_done(&mut self, id: SessionId, epoch: u64, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.epoch == epoch) else { return };
-        session.will = None;
-        if let Some(at) = session.will_due.take() {
-            self.deadlines.clear(at, Deadline::Will(id));
-        }
-        if session.expiry == 0 && !session.attached {
-            return self.end(id, effects);
-        }
-        session.rows.identity_dirty = true;
-        list(&mut self.listed, session);
-    }
-
-    fn end(&mut self, id: SessionId, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        self.by_client.remove(&session.client_id);
-        if let Some(at) = session.will_due {
-            self.deadlines.clear(at, Deadline::Will(id));
-        }
-        if let Some(at) = session.expires {
-            self.deadlines.clear(at, Deadline::Expiry(id));
-        }
-        self.totals.messages -= session.queue.len();
-        self.totals.bytes -= session.queue.bytes();
-        self.totals.young_bytes -= session.queue.tail_bytes();
-        self.graves.bury(&session);
-        effects.push(Effect::Ended {
-            session: id,
-            client_id: session.client_id,
-            subscriptions: session.subscriptions.into_keys().collect(),
-        });
     }
 
     fn subscribe(&mut self, id: SessionId, subscriptions: Vec<Subscription>, now: Wall) {
@@ -362,7 +220,7 @@ fn body_bytes(message: &Message) -> u64 {
 }
 
 /// Has the next freeze look at the session.
-fn list(listed: &mut Vec<SessionId>, session: &mut Session) {
+pub(crate) fn list(listed: &mut Vec<SessionId>, session: &mut Session) {
     if !std::mem::replace(&mut session.rows.listed, true) {
         listed.push(session.id);
     }

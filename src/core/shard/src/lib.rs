@@ -4,6 +4,7 @@
 //! state on any node, whenever each of them froze its changes into the tables. It knows no clock, no disk, no chance.
 
 mod apply;
+mod attach;
 mod codec;
 mod deadlines;
 mod effect;
