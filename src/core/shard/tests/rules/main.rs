@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
 
 mod bench;
+mod format;
 mod queues;
 mod retained;
 mod sessions;
