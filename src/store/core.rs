@@ -139,6 +139,7 @@ pub(crate) fn weight(op: &Op) -> usize {
         Op::Replay { entries, .. } => PLAIN + entries.iter().map(|entry| entry.message.size() + 64).sum::<usize>(),
         Op::Subscribe { subscriptions, .. } => PLAIN + subscriptions.len() * 128,
         Op::Attach { will: Some(will), .. } => PLAIN + will.message.size(),
+        Op::AttachFrom { will: Some(will), .. } => PLAIN + will.message.size(),
         _ => PLAIN,
     }
 }

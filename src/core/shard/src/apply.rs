@@ -3,7 +3,7 @@
 use crate::attach::Attachment;
 use crate::deadlines::Deadline;
 use crate::effect::{DropReason, Effect, Entry};
-use crate::op::{Op, Overflow, Replayed, Subscription, Target};
+use crate::op::{ALONE, Op, Overflow, Replayed, Subscription, Target};
 use crate::queue::{Queue, Weight};
 use crate::session::{Cursor, Session, Subscribed};
 use crate::shard::{Shard, Totals};
@@ -33,7 +33,11 @@ impl Shard {
             Op::InboundReceived { session, packet_id } => self.inbound_received(session, packet_id),
             Op::InboundReleased { session, packet_id } => self.inbound_released(session, packet_id, effects),
             Op::Attach { client_id, user, clean_start, expiry, epoch, will, limits, now } => {
-                let attachment = Attachment { user, expiry, epoch, will, limits };
+                let attachment = Attachment { home: ALONE, user, expiry, epoch, will: will.map(Box::new), limits };
+                self.attach(client_id, clean_start, attachment, now, effects);
+            }
+            Op::AttachFrom { home, client_id, user, clean_start, expiry, epoch, will, limits, now } => {
+                let attachment = Attachment { home, user, expiry, epoch, will, limits };
                 self.attach(client_id, clean_start, attachment, now, effects);
             }
             Op::Detach { session, epoch, expiry, discard_will, sent, now } => {
@@ -56,6 +60,7 @@ impl Shard {
                     self.end(session, effects);
                 }
             }
+            Op::DetachHome { home, now } => self.detach_home(home, now, effects),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use crate::apply::list;
 use crate::deadlines::Deadline;
-use crate::effect::Effect;
-use crate::op::{NEVER, QueueLimits, Will};
+use crate::effect::{Effect, Holder};
+use crate::op::{ALONE, NEVER, QueueLimits, Will};
 use crate::queue::Queue;
 use crate::session::{Rows, Session};
 use crate::shard::Shard;
@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 /// What a connection brings to its session.
 pub(crate) struct Attachment {
+    pub(crate) home: u64,
     pub(crate) user: Option<Arc<str>>,
     pub(crate) expiry: u32,
     pub(crate) epoch: u64,
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     pub(crate) limits: QueueLimits,
 }
 
@@ -30,11 +31,12 @@ impl Shard {
         now: Wall,
         effects: &mut Vec<Effect>,
     ) {
-        let Attachment { user, expiry, epoch, will, limits } = attachment;
-        let will = will.map(Box::new);
+        let Attachment { home, user, expiry, epoch, will, limits } = attachment;
+        let mut before = None;
         if let Some(&id) = self.by_client.get(&client_id)
             && let Some(session) = self.sessions.get_mut(&id)
         {
+            before = session.attached.then(|| Box::new(Holder { home: session.home, epoch: session.epoch }));
             // A session without an expiry interval ends with its connection: there is nothing to resume
             // [MQTT-3.1.2-6 in 3.1.1].
             if !clean_start && session.expiry != 0 && !session.is_expired(now) {
@@ -44,11 +46,14 @@ impl Shard {
                 if let Some(at) = session.expires.take() {
                     self.deadlines.clear(at, Deadline::Expiry(id));
                 }
-                (session.user, session.expiry, session.epoch) = (user, expiry, epoch);
+                if session.attached && session.home != home {
+                    session.all_may_be_sent();
+                }
+                (session.user, session.expiry, session.home, session.epoch) = (user, expiry, home, epoch);
                 (session.will, session.limits, session.attached) = (will, limits, true);
                 session.rows.identity_dirty = true;
                 list(&mut self.listed, session);
-                effects.push(Effect::Attached { session: id, client_id, epoch, present: true });
+                effects.push(Effect::Attached { session: id, client_id, home, epoch, present: true, before });
                 return;
             }
             self.end(id, effects);
@@ -61,6 +66,7 @@ impl Shard {
             user,
             epoch,
             attached: true,
+            home,
             expiry,
             expires: None,
             will,
@@ -75,7 +81,7 @@ impl Shard {
         list(&mut self.listed, &mut session);
         self.sessions.insert(id, session);
         self.by_client.insert(client_id.clone(), id);
-        effects.push(Effect::Attached { session: id, client_id, epoch, present: false });
+        effects.push(Effect::Attached { session: id, client_id, home, epoch, present: false, before });
     }
 
     pub(crate) fn note_sent(&mut self, id: SessionId, epoch: u64, sent: u64) {
@@ -98,6 +104,10 @@ impl Shard {
             return;
         };
         session.attached = false;
+        let home = std::mem::replace(&mut session.home, ALONE);
+        if home != ALONE {
+            effects.push(Effect::Detached { session: id, client_id: session.client_id.clone(), home, epoch });
+        }
         session.expiry = expiry.unwrap_or(session.expiry);
         if discard_will {
             session.will = None;
@@ -120,6 +130,17 @@ impl Shard {
         }
         session.rows.identity_dirty = true;
         list(&mut self.listed, session);
+    }
+
+    /// The home is gone, and what its connections were sent went with it.
+    pub(crate) fn detach_home(&mut self, home: u64, now: Wall, effects: &mut Vec<Effect>) {
+        let lost: Vec<(SessionId, u64)> = self.sessions_at(home).map(|session| (session.id, session.epoch)).collect();
+        for (id, epoch) in lost {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.all_may_be_sent();
+            }
+            self.detach(id, epoch, None, false, now, effects);
+        }
     }
 
     pub(crate) fn will_done(&mut self, id: SessionId, epoch: u64, effects: &mut Vec<Effect>) {

@@ -175,7 +175,7 @@ fn freeze_identity(shard: ShardId, session: &mut Session, changes: &mut Vec<Chan
     if !std::mem::take(&mut session.rows.identity_dirty) {
         return;
     }
-    let value = codec::encode(&IdentityV1 {
+    let identity = IdentityV1 {
         client_id: session.client_id.clone(),
         user: session.user.clone(),
         epoch: session.epoch,
@@ -186,7 +186,8 @@ fn freeze_identity(shard: ShardId, session: &mut Session, changes: &mut Vec<Chan
         will: session.will.as_deref().cloned(),
         will_due: session.will_due,
         limits: session.limits,
-    });
+    };
+    let value = codec::encode_identity(identity, session.home);
     let base = keys::identity(shard, session.id);
     session.rows.identity_parts = codec::put(changes, &base, value, session.rows.identity_parts);
 }

@@ -22,8 +22,8 @@ mod shard;
 mod shared;
 mod tables;
 
-pub use effect::{DropReason, Due, Effect, Entry};
-pub use op::{NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
+pub use effect::{DropReason, Due, Effect, Entry, Holder};
+pub use op::{ALONE, NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
 pub use session::{Cursor, Session, Subscribed};
 pub use shard::{RetainedMessage, Shard};
 pub use tables::{Change, RowVisitor, Tables, TablesError};

@@ -1,6 +1,6 @@
 //! Loading: one scan of a shard's rows.
 
-use crate::codec::{self, IdentityV1, MetaV1, QueueV1, SubscriptionV1};
+use crate::codec::{self, MetaV1, QueueV1, SubscriptionV1};
 use crate::deadlines::Deadline;
 use crate::keys::{self, Kind};
 use crate::page;
@@ -109,7 +109,7 @@ impl Loader {
 
     fn identity(&mut self, key: &[u8], value: &[u8]) -> Result<(), TablesError> {
         let id = SessionId(keys::number(key, 3));
-        let identity: IdentityV1 = codec::decode(key, value)?;
+        let (identity, home) = codec::decode_identity(key, value)?;
         if let Some(at) = identity.will_due {
             self.shard.deadlines.set(at, Deadline::Will(id));
         }
@@ -125,6 +125,7 @@ impl Loader {
             user: identity.user,
             epoch: identity.epoch,
             attached: identity.attached,
+            home,
             expiry: identity.expiry,
             expires: identity.expires,
             sent: identity.sent,

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Session expiry interval that means "never" (v5 section 3.1.2.11.2).
 pub const NEVER: u32 = u32::MAX;
 
+/// The home of a node alone. Any other home is the random number of one process of a cluster.
+pub const ALONE: u64 = 0;
+
 /// One change to a shard's durable state.
 ///
 /// An op that names a session or an epoch that is not there any more is ignored.
@@ -148,6 +151,34 @@ pub enum Op {
     Expire {
         /// The session.
         session: SessionId,
+        /// When.
+        now: Wall,
+    },
+    /// [`Op::Attach`] in a cluster, where it matters which node the connection is at.
+    AttachFrom {
+        /// The process that has the connection.
+        home: u64,
+        /// The client identifier.
+        client_id: Arc<str>,
+        /// Who authenticated, if anybody did.
+        user: Option<Arc<str>>,
+        /// Whether an existing session is to be ended first.
+        clean_start: bool,
+        /// Session expiry interval in seconds; [`NEVER`]; 0 ends with the connection (kept only for its will).
+        expiry: u32,
+        /// The connection's number, unique among all homes: wills and ends of connections are told apart by it alone.
+        epoch: u64,
+        /// The connection's will; in a box, so that the queues of ops need no more room for each.
+        will: Option<Box<Will>>,
+        /// The bounds of the session's queue.
+        limits: QueueLimits,
+        /// When.
+        now: Wall,
+    },
+    /// A process is gone for good: each session that it was attached from has lost its connection.
+    DetachHome {
+        /// The process.
+        home: u64,
         /// When.
         now: Wall,
     },

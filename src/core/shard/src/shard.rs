@@ -152,6 +152,14 @@ impl Shard {
         all.into_iter()
     }
 
+    /// The sessions whose connections are at `home`, in the order of their ids.
+    pub fn sessions_at(&self, home: u64) -> impl Iterator<Item = &Session> {
+        let at_home = |session: &&Box<Session>| session.attached && session.home == home;
+        let mut found: Vec<&Session> = self.sessions.values().filter(at_home).map(|session| &**session).collect();
+        found.sort_unstable_by_key(|session| session.id);
+        found.into_iter()
+    }
+
     /// How many sessions a connection has.
     #[must_use]
     pub fn attached_count(&self) -> usize {

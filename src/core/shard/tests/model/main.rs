@@ -142,7 +142,7 @@ impl Bench {
         assert_eq!(self.shard.session_of(&model.client_id), Some(SessionId(id)));
         assert_eq!(session.client_id(), &model.client_id);
         assert_eq!(session.epoch(), model.epoch);
-        assert_eq!(session.attached(), model.attached);
+        assert_eq!((session.attached(), session.home()), (model.attached, model.home));
         assert_eq!(session.expiry(), model.expiry);
         assert_eq!(session.expires(), model.expires);
         assert_eq!(session.sent(), model.sent);

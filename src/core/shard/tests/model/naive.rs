@@ -2,7 +2,7 @@
 
 use nightjar_base::{SessionId, Wall};
 use nightjar_mqtt::{Message, QoS};
-use nightjar_shard::{NEVER, Op, Overflow, QueueLimits, Will};
+use nightjar_shard::{ALONE, NEVER, Op, Overflow, QueueLimits, Will};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ pub struct NaiveSession {
     pub client_id: Arc<str>,
     pub epoch: u64,
     pub attached: bool,
+    pub home: u64,
     pub expiry: u32,
     pub expires: Option<Wall>,
     pub will: Option<Will>,
@@ -32,6 +33,17 @@ pub struct NaiveSession {
     pub queue: BTreeMap<u64, NaiveEntry>,
     pub received: BTreeSet<u64>,
     pub inbound: BTreeSet<u16>,
+}
+
+/// A connection that comes.
+struct Come {
+    home: u64,
+    client_id: Arc<str>,
+    clean_start: bool,
+    expiry: u32,
+    epoch: u64,
+    will: Option<Will>,
+    limits: QueueLimits,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -73,59 +85,87 @@ impl Naive {
         session.next += 1;
     }
 
+    fn attach(&mut self, come: Come, now: Wall) {
+        let Come { home, client_id, clean_start, expiry, epoch, will, limits } = come;
+        if let Some(id) = self.of_client(&client_id) {
+            let old = self.sessions.get_mut(&id).unwrap();
+            let over = !old.attached && old.expires.is_some_and(|at| at <= now);
+            if !clean_start && !over && old.expiry != 0 {
+                if old.attached && old.home != home {
+                    old.sent = old.sent.max(old.next);
+                }
+                (old.home, old.epoch, old.expiry, old.will, old.limits) = (home, epoch, expiry, will, limits);
+                (old.attached, old.expires, old.will_due) = (true, None, None);
+                return;
+            }
+            self.sessions.remove(&id);
+        }
+        self.last_session += 1;
+        let session = NaiveSession {
+            client_id,
+            epoch,
+            attached: true,
+            home,
+            expiry,
+            expires: None,
+            will,
+            will_due: None,
+            sent: 0,
+            limits,
+            subscriptions: BTreeMap::new(),
+            next: 1,
+            queue: BTreeMap::new(),
+            received: BTreeSet::new(),
+            inbound: BTreeSet::new(),
+        };
+        self.sessions.insert(self.last_session, session);
+    }
+
+    fn detach(&mut self, id: u64, epoch: u64, sent: u64, now: Wall, last_words: impl FnOnce(&mut NaiveSession)) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if !session.attached || session.epoch != epoch {
+            return;
+        }
+        (session.attached, session.home) = (false, ALONE);
+        session.sent = session.sent.max(sent);
+        last_words(session);
+        if session.expiry == 0 && session.will.is_none() {
+            self.sessions.remove(&id);
+            return;
+        }
+        let end = now.plus_seconds(session.expiry.into());
+        session.expires = (session.expiry != NEVER).then_some(end);
+        session.will_due = session.will.as_ref().map(|will| {
+            let at = now.plus_seconds(will.delay.into());
+            if session.expiry == NEVER { at } else { at.min(end) }
+        });
+    }
+
     pub fn apply(&mut self, index: u64, op: &Op) {
         match op.clone() {
-            Op::Attach { client_id, clean_start, expiry, epoch, will, limits, now, .. } => {
-                if let Some(id) = self.of_client(&client_id) {
-                    let old = self.sessions.get_mut(&id).unwrap();
-                    let over = !old.attached && old.expires.is_some_and(|at| at <= now);
-                    if !clean_start && !over && old.expiry != 0 {
-                        (old.epoch, old.expiry, old.will, old.limits) = (epoch, expiry, will, limits);
-                        (old.attached, old.expires, old.will_due) = (true, None, None);
-                        return;
-                    }
-                    self.sessions.remove(&id);
-                }
-                self.last_session += 1;
-                let session = NaiveSession {
-                    client_id,
-                    epoch,
-                    attached: true,
-                    expiry,
-                    expires: None,
-                    will,
-                    will_due: None,
-                    sent: 0,
-                    limits,
-                    subscriptions: BTreeMap::new(),
-                    next: 1,
-                    queue: BTreeMap::new(),
-                    received: BTreeSet::new(),
-                    inbound: BTreeSet::new(),
-                };
-                self.sessions.insert(self.last_session, session);
+            Op::Attach { client_id, user: _, clean_start, expiry, epoch, will, limits, now } => {
+                let come = Come { home: ALONE, client_id, clean_start, expiry, epoch, will, limits };
+                self.attach(come, now);
             }
-            Op::Detach { session: id, epoch, expiry, discard_will, sent, now } => {
-                let Some(session) = self.sessions.get_mut(&id.0) else { return };
-                if !session.attached || session.epoch != epoch {
-                    return;
-                }
-                session.attached = false;
-                session.sent = session.sent.max(sent);
-                session.expiry = expiry.unwrap_or(session.expiry);
-                if discard_will {
-                    session.will = None;
-                }
-                if session.expiry == 0 && session.will.is_none() {
-                    self.sessions.remove(&id.0);
-                    return;
-                }
-                let end = now.plus_seconds(session.expiry.into());
-                session.expires = (session.expiry != NEVER).then_some(end);
-                session.will_due = session.will.as_ref().map(|will| {
-                    let at = now.plus_seconds(will.delay.into());
-                    if session.expiry == NEVER { at } else { at.min(end) }
+            Op::AttachFrom { home, client_id, user: _, clean_start, expiry, epoch, will, limits, now } => {
+                let will = will.map(|will| *will);
+                self.attach(Come { home, client_id, clean_start, expiry, epoch, will, limits }, now);
+            }
+            Op::Detach { session, epoch, expiry, discard_will, sent, now } => {
+                self.detach(session.0, epoch, sent, now, |session| {
+                    session.expiry = expiry.unwrap_or(session.expiry);
+                    if discard_will {
+                        session.will = None;
+                    }
                 });
+            }
+            Op::DetachHome { home, now } => {
+                for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+                    let session = &self.sessions[&id];
+                    if session.attached && session.home == home {
+                        self.detach(id, session.epoch, session.next, now, |_| ());
+                    }
+                }
             }
             Op::End { session } => {
                 self.sessions.remove(&session.0);

@@ -3,7 +3,7 @@
 use super::naive::Naive;
 use nightjar_base::{SessionId, Wall};
 use nightjar_mqtt::{Message, QoS, SubscriptionOptions};
-use nightjar_shard::{NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
+use nightjar_shard::{ALONE, NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
 use std::sync::Arc;
 
 /// A small generator of numbers: the same seed, the same run.
@@ -23,6 +23,7 @@ impl Dice {
 }
 
 const CLIENTS: u64 = 6;
+pub const HOMES: [u64; 3] = [7, u64::MAX, 1 << 40];
 const TOPICS: [&str; 9] = ["a", "a/b", "a/b/c", "a!", "$SYS/x", "b/1/t", "b/2/t", "b/2/u", "/"];
 pub const FILTERS: [&str; 9] = ["#", "a/#", "+/b", "a/b", "$SYS/#", "b/+/t", "+", "/+", "b/2/+"];
 
@@ -83,7 +84,20 @@ pub fn op(dice: &mut Dice, state: &Naive, now: Wall) -> Op {
     let session = session(dice, state);
     let epoch = state.sessions.get(&session.0).map_or(7, |session| session.epoch);
     match dice.roll(30) {
-        0 | 1 => Op::Attach {
+        0 => Op::AttachFrom {
+            home: HOMES[dice.roll(HOMES.len() as u64) as usize],
+            client_id: format!("client{}", dice.roll(CLIENTS)).into(),
+            user: dice.one_in(2).then(|| "user".into()),
+            clean_start: dice.one_in(8),
+            expiry: [0, 5, 100, NEVER, NEVER, NEVER][dice.roll(6) as usize],
+            epoch: dice.roll(1000),
+            will: dice
+                .one_in(2)
+                .then(|| Box::new(Will { message: Arc::new(message(dice)), delay: dice.roll(4) as u32 * 4 })),
+            limits: limits(dice),
+            now,
+        },
+        1 => Op::Attach {
             client_id: format!("client{}", dice.roll(CLIENTS)).into(),
             user: dice.one_in(2).then(|| "user".into()),
             clean_start: dice.one_in(8),
@@ -99,6 +113,10 @@ pub fn op(dice: &mut Dice, state: &Naive, now: Wall) -> Op {
             expiry: dice.one_in(4).then(|| dice.roll(20) as u32),
             discard_will: dice.one_in(3),
             sent: dice.roll(50),
+            now,
+        },
+        3 if dice.one_in(8) => Op::DetachHome {
+            home: if dice.one_in(4) { ALONE } else { HOMES[dice.roll(HOMES.len() as u64) as usize] },
             now,
         },
         3 if dice.one_in(8) => Op::End { session },

@@ -3,6 +3,7 @@
 
 mod bench;
 mod format;
+mod homes;
 mod queues;
 mod retained;
 mod sessions;
