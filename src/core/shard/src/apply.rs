@@ -60,7 +60,10 @@ impl Shard {
                     self.end(session, effects);
                 }
             }
-            Op::DetachHome { home, now } => self.detach_home(home, now, effects),
+            Op::DetachHome { home, now } => {
+                self.detach_home(home, now, effects);
+                self.proposers.bury(home, index);
+            }
         }
     }
 

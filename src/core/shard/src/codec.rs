@@ -78,6 +78,12 @@ pub(crate) struct RetainedV1 {
     pub(crate) message: Arc<Message>,
 }
 
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ProposerV1 {
+    pub(crate) last: u64,
+    pub(crate) gone: Option<u64>,
+}
+
 fn options() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding().reject_trailing_bytes().with_limit(LIMIT)
 }

@@ -100,6 +100,7 @@ impl Shard {
             self.shared.release(shard, id, &mut changes);
         }
         self.retained.freeze(shard, &mut changes);
+        self.proposers.freeze(shard, &mut changes);
         let meta = MetaV1 { applied: self.applied, next_session: self.next_session, next_message: self.shared.last() };
         codec::put(&mut changes, &keys::meta(shard), codec::encode(&meta), 1);
         self.frozen_applied = self.applied;

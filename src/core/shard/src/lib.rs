@@ -2,6 +2,8 @@
 //!
 //! [`Shard::apply`] takes ops in order and says what follows from each. The same ops in the same order give the same
 //! state on any node, whenever each of them froze its changes into the tables. It knows no clock, no disk, no chance.
+//!
+//! In a cluster ops come in batches that may come again: [`Shard::apply_batch`].
 
 mod apply;
 mod attach;
@@ -13,6 +15,7 @@ mod keys;
 mod load;
 mod op;
 mod page;
+mod proposers;
 mod queue;
 mod queue_reader;
 mod retained;
@@ -24,6 +27,7 @@ mod tables;
 
 pub use effect::{DropReason, Due, Effect, Entry, Holder};
 pub use op::{ALONE, NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
+pub use proposers::BatchOutcome;
 pub use session::{Cursor, Session, Subscribed};
 pub use shard::{RetainedMessage, Shard};
 pub use tables::{Change, RowVisitor, Tables, TablesError};

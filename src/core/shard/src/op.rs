@@ -175,7 +175,8 @@ pub enum Op {
         /// When.
         now: Wall,
     },
-    /// A process is gone for good: each session that it was attached from has lost its connection.
+    /// A process is gone for good: each session that it was attached from has lost its connection, and none of its
+    /// batches that may still be under way is applied.
     DetachHome {
         /// The process.
         home: u64,

@@ -3,6 +3,7 @@
 use crate::deadlines::{Deadline, Deadlines};
 use crate::effect::{Due, Entry};
 use crate::freeze::Graves;
+use crate::proposers::Proposers;
 use crate::rows::RowReader;
 use crate::session::Session;
 use crate::shared::SharedMessages;
@@ -76,6 +77,7 @@ pub struct Shard {
     /// Sessions that the next freeze looks at; some may be gone by then.
     pub(crate) listed: Vec<SessionId>,
     pub(crate) graves: Graves,
+    pub(crate) proposers: Proposers,
     /// `applied` of the last freeze.
     pub(crate) frozen_applied: u64,
     /// The changes of freezes that were not thawed, ordered by key.
@@ -100,6 +102,7 @@ impl Shard {
             shared: SharedMessages::default(),
             listed: Vec::new(),
             graves: Graves::default(),
+            proposers: Proposers::default(),
             frozen_applied: 0,
             frozen: Arc::default(),
             empty: Arc::new(Message::new("", &[], &[])),
@@ -112,7 +115,7 @@ impl Shard {
         self.id
     }
 
-    /// The index of the last applied batch of ops.
+    /// The index of the last entry that was applied.
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.applied
@@ -131,6 +134,7 @@ impl Shard {
             + self.listed.len() * 256
             + self.retained.overlay_bytes()
             + self.graves.memory()
+            + self.proposers.overlay_bytes()
     }
 
     /// The session of a client.

@@ -1,6 +1,7 @@
 //! One test for each rule of the shard.
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
 
+mod batches;
 mod bench;
 mod format;
 mod homes;
