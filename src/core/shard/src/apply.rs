@@ -4,6 +4,7 @@ use crate::attach::Attachment;
 use crate::deadlines::Deadline;
 use crate::effect::{DropReason, Effect, Entry};
 use crate::op::{ALONE, Op, Overflow, Replayed, Subscription, Target};
+use crate::origins::Taken;
 use crate::queue::{Queue, Weight};
 use crate::session::{Cursor, Session, Subscribed};
 use crate::shard::{Shard, Totals};
@@ -64,6 +65,20 @@ impl Shard {
                 self.detach_home(home, now, effects);
                 self.proposers.bury(home, index);
             }
+            Op::EnqueueFrom { origin, digest, message, targets, variants, now: _ } => {
+                if self.origins.note(origin, Taken::Enqueued, digest) {
+                    self.enqueue(&message, targets, effects);
+                    for (message, targets) in variants {
+                        self.enqueue(&message, targets, effects);
+                    }
+                }
+            }
+            Op::RetainFrom { origin, digest, message, now } => {
+                if self.origins.note(origin, Taken::Retained, digest) {
+                    self.retain(message, index, now);
+                }
+            }
+            Op::ForgetOrigins { session, tokens } => self.origins.forget(session, &tokens),
         }
     }
 

@@ -84,6 +84,12 @@ pub(crate) struct ProposerV1 {
     pub(crate) gone: Option<u64>,
 }
 
+#[derive(Serialize, Deserialize)]
+pub(crate) struct OriginsV1 {
+    pub(crate) enqueued: Vec<(u64, u64)>,
+    pub(crate) retained: Vec<(u64, u64)>,
+}
+
 fn options() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding().reject_trailing_bytes().with_limit(LIMIT)
 }

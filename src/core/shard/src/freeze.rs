@@ -101,6 +101,7 @@ impl Shard {
         }
         self.retained.freeze(shard, &mut changes);
         self.proposers.freeze(shard, &mut changes);
+        self.origins.freeze(shard, &mut changes);
         let meta = MetaV1 { applied: self.applied, next_session: self.next_session, next_message: self.shared.last() };
         codec::put(&mut changes, &keys::meta(shard), codec::encode(&meta), 1);
         self.frozen_applied = self.applied;

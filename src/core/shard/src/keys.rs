@@ -17,11 +17,12 @@ pub(crate) enum Kind {
     Message = 5,
     Retained = 6,
     Proposer = 7,
+    Origin = 8,
 }
 
 impl Kind {
     pub(crate) fn from_u8(kind: u8) -> Option<Self> {
-        const KINDS: [Kind; 8] = [
+        const KINDS: [Kind; 9] = [
             Kind::Meta,
             Kind::Identity,
             Kind::Queue,
@@ -30,6 +31,7 @@ impl Kind {
             Kind::Message,
             Kind::Retained,
             Kind::Proposer,
+            Kind::Origin,
         ];
         KINDS.get(usize::from(kind)).copied()
     }
@@ -39,6 +41,7 @@ impl Kind {
         3 + match self {
             Self::Meta => 0,
             Self::Identity | Self::Queue | Self::Message | Self::Retained | Self::Proposer => 8,
+            Self::Origin => 10,
             Self::Subscription => 12,
             Self::Page => 16,
         }
@@ -100,6 +103,18 @@ pub(crate) fn retained(shard: ShardId, row: u64) -> Vec<u8> {
 
 pub(crate) fn proposer(shard: ShardId, home: u64) -> Vec<u8> {
     numbered(shard, Kind::Proposer, home)
+}
+
+pub(crate) fn origin(shard: ShardId, (of, session): (ShardId, SessionId)) -> Vec<u8> {
+    let mut key = start(shard, Kind::Origin);
+    key.extend_from_slice(&of.0.to_be_bytes());
+    key.extend_from_slice(&session.0.to_be_bytes());
+    key
+}
+
+/// The session, and its shard, that such a key is of.
+pub(crate) fn publisher(key: &[u8]) -> (ShardId, SessionId) {
+    (ShardId(u16::from_be_bytes([key[3], key[4]])), SessionId(number(key, 5)))
 }
 
 /// The key of one part of a row.

@@ -14,6 +14,7 @@ mod freeze;
 mod keys;
 mod load;
 mod op;
+mod origins;
 mod page;
 mod proposers;
 mod queue;
@@ -26,7 +27,7 @@ mod shared;
 mod tables;
 
 pub use effect::{DropReason, Due, Effect, Entry, Holder};
-pub use op::{ALONE, NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
+pub use op::{ALONE, NEVER, Op, Origin, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
 pub use proposers::BatchOutcome;
 pub use session::{Cursor, Session, Subscribed};
 pub use shard::{RetainedMessage, Shard};

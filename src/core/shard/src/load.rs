@@ -85,6 +85,9 @@ impl Loader {
             Kind::Page => self.page(&base, &value)?,
             Kind::Message => self.shard.shared.restore_row(keys::number(&base, 3), self.parts),
             Kind::Proposer => self.shard.proposers.restore(keys::number(&base, 3), &base, &value)?,
+            Kind::Origin => {
+                self.shard.origins.restore(keys::publisher(&base), self.parts, &base, &value)?;
+            }
             Kind::Retained => {
                 let row = keys::number(&base, 3);
                 for (topic, expires) in self.shard.retained.restore(row, self.parts, &base, &value)? {

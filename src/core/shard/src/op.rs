@@ -2,7 +2,7 @@
 //!
 //! They are what the journal holds, so variants and fields are only ever appended, never changed or reordered.
 
-use nightjar_base::{SessionId, Wall};
+use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, SubscriptionOptions};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -183,6 +183,51 @@ pub enum Op {
         /// When.
         now: Wall,
     },
+    /// [`Op::Enqueue`] that may be made again, after a crash or by a client that sends again: nothing is done if this
+    /// shard has had the same digest under this origin.
+    ///
+    /// One publication makes one of it for a shard, with all who get it there: a second one would be taken for the first.
+    EnqueueFrom {
+        /// Which publication it is.
+        origin: Origin,
+        /// Of the message: another one under a known origin is a new publication.
+        digest: u64,
+        /// The message.
+        message: Arc<Message>,
+        /// Who gets it, and how.
+        targets: Vec<Target>,
+        /// The same for those who get it in another form, with another expiry.
+        variants: Box<[(Arc<Message>, Vec<Target>)]>,
+        /// When.
+        now: Wall,
+    },
+    /// [`Op::Retain`] that may be made again, as [`Op::EnqueueFrom`]; each is remembered apart from the other.
+    RetainFrom {
+        /// Which publication it is.
+        origin: Origin,
+        /// Of the message: another one under a known origin is a new publication.
+        digest: u64,
+        /// The message.
+        message: Arc<Message>,
+        /// When.
+        now: Wall,
+    },
+    /// These publications of a session are complete, or the session is gone: they are not made again.
+    ForgetOrigins {
+        /// The session that published them.
+        session: (ShardId, SessionId),
+        /// Their tokens; none are all that the session has.
+        tokens: Vec<u64>,
+    },
+}
+
+/// Where a publication comes from that may have to be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The session that published it, of this or another shard.
+    pub session: (ShardId, SessionId),
+    /// Which of the session's publications: of the session's packet identifier, say, or its will.
+    pub token: u64,
 }
 
 /// A will: what is published when a connection ends without a normal DISCONNECT.

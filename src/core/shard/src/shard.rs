@@ -3,6 +3,7 @@
 use crate::deadlines::{Deadline, Deadlines};
 use crate::effect::{Due, Entry};
 use crate::freeze::Graves;
+use crate::origins::Origins;
 use crate::proposers::Proposers;
 use crate::rows::RowReader;
 use crate::session::Session;
@@ -78,6 +79,7 @@ pub struct Shard {
     pub(crate) listed: Vec<SessionId>,
     pub(crate) graves: Graves,
     pub(crate) proposers: Proposers,
+    pub(crate) origins: Origins,
     /// `applied` of the last freeze.
     pub(crate) frozen_applied: u64,
     /// The changes of freezes that were not thawed, ordered by key.
@@ -103,6 +105,7 @@ impl Shard {
             listed: Vec::new(),
             graves: Graves::default(),
             proposers: Proposers::default(),
+            origins: Origins::default(),
             frozen_applied: 0,
             frozen: Arc::default(),
             empty: Arc::new(Message::new("", &[], &[])),
@@ -135,6 +138,7 @@ impl Shard {
             + self.retained.overlay_bytes()
             + self.graves.memory()
             + self.proposers.overlay_bytes()
+            + self.origins.overlay_bytes()
     }
 
     /// The session of a client.

@@ -159,6 +159,8 @@ impl Naive {
                     }
                 });
             }
+            // None of these is rolled.
+            Op::EnqueueFrom { .. } | Op::RetainFrom { .. } | Op::ForgetOrigins { .. } => {}
             Op::DetachHome { home, now } => {
                 for id in self.sessions.keys().copied().collect::<Vec<_>>() {
                     let session = &self.sessions[&id];

@@ -5,6 +5,7 @@ mod batches;
 mod bench;
 mod format;
 mod homes;
+mod origins;
 mod queues;
 mod retained;
 mod sessions;
