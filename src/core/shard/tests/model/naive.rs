@@ -2,7 +2,7 @@
 
 use nightjar_base::{SessionId, Wall};
 use nightjar_mqtt::{Message, QoS};
-use nightjar_shard::{ALONE, NEVER, Op, Overflow, QueueLimits, Will};
+use nightjar_shard::{ALONE, BatchOutcome, NEVER, Op, Origin, Overflow, QueueLimits, Will};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -51,6 +51,20 @@ pub struct Naive {
     pub sessions: BTreeMap<u64, NaiveSession>,
     pub retained: BTreeMap<String, (Arc<Message>, u64)>,
     pub last_session: u64,
+    /// The last sequence of each home.
+    pub proposed: BTreeMap<u64, u64>,
+    /// Homes that are gone, with the index at which they were declared so.
+    pub gone: BTreeSet<(u64, u64)>,
+    /// Digests, by origin and by what was taken.
+    pub origins: BTreeMap<(Origin, char), u64>,
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub home: u64,
+    pub sequence: u64,
+    pub ops: Vec<Op>,
 }
 
 /// Below 2048 a weight is exact, so the model's limits on bytes hold for small messages.
@@ -141,6 +155,25 @@ impl Naive {
         });
     }
 
+    pub fn apply_batch(&mut self, index: u64, batch: &Batch) -> BatchOutcome {
+        let Batch { home, sequence, ref ops } = *batch;
+        if self.gone.iter().any(|&(_, gone)| gone == home) {
+            return BatchOutcome::Gone;
+        }
+        if home != ALONE {
+            let expected = self.proposed.get(&home).copied().unwrap_or(0) + 1;
+            if sequence > expected {
+                return BatchOutcome::Gap { expected };
+            }
+            if sequence < expected {
+                return BatchOutcome::Repeated;
+            }
+            self.proposed.insert(home, sequence);
+        }
+        ops.iter().for_each(|op| self.apply(index, op));
+        BatchOutcome::Applied
+    }
+
     pub fn apply(&mut self, index: u64, op: &Op) {
         match op.clone() {
             Op::Attach { client_id, user: _, clean_start, expiry, epoch, will, limits, now } => {
@@ -159,8 +192,6 @@ impl Naive {
                     }
                 });
             }
-            // None of these is rolled.
-            Op::EnqueueFrom { .. } | Op::RetainFrom { .. } | Op::ForgetOrigins { .. } => {}
             Op::DetachHome { home, now } => {
                 for id in self.sessions.keys().copied().collect::<Vec<_>>() {
                     let session = &self.sessions[&id];
@@ -168,7 +199,30 @@ impl Naive {
                         self.detach(id, session.epoch, session.next, now, |_| ());
                     }
                 }
+                if home != ALONE && !self.gone.iter().any(|&(_, gone)| gone == home) {
+                    self.proposed.remove(&home);
+                    self.gone.insert((index, home));
+                    if self.gone.len() > 1000 {
+                        self.gone.pop_first();
+                    }
+                }
             }
+            Op::EnqueueFrom { origin, digest, message, targets, variants, now } => {
+                if self.origins.insert((origin, 'q'), digest) != Some(digest) {
+                    self.apply(index, &Op::Enqueue { message, targets, now });
+                    for (message, targets) in variants {
+                        self.apply(index, &Op::Enqueue { message, targets, now });
+                    }
+                }
+            }
+            Op::RetainFrom { origin, digest, message, now } => {
+                if self.origins.insert((origin, 'r'), digest) != Some(digest) {
+                    self.apply(index, &Op::Retain { message, now });
+                }
+            }
+            Op::ForgetOrigins { session, tokens } => self.origins.retain(|(origin, _), _| {
+                origin.session != session || !tokens.is_empty() && !tokens.contains(&origin.token)
+            }),
             Op::End { session } => {
                 self.sessions.remove(&session.0);
             }
