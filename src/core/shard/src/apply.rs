@@ -47,8 +47,8 @@ impl Shard {
             }
             Op::End { session } => self.end(session, effects),
             Op::WillDone { session, epoch } => self.will_done(session, epoch, effects),
-            Op::Subscribe { session, subscriptions, now } => self.subscribe(session, subscriptions, now),
-            Op::Unsubscribe { session, filters } => self.unsubscribe(session, &filters),
+            Op::Subscribe { session, subscriptions, now } => self.subscribe(session, subscriptions, now, effects),
+            Op::Unsubscribe { session, filters } => self.unsubscribe(session, filters, effects),
             Op::Retain { message, now } => self.retain(message, index, now),
             Op::Forget { topic, index } => {
                 if self.retained.index_of(&topic) == Some(index) {
@@ -82,9 +82,12 @@ impl Shard {
         }
     }
 
-    fn subscribe(&mut self, id: SessionId, subscriptions: Vec<Subscription>, now: Wall) {
+    fn subscribe(&mut self, id: SessionId, subscriptions: Vec<Subscription>, now: Wall, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         for Subscription { filter, options, replay } in subscriptions {
+            if self.replicated {
+                effects.push(Effect::Subscribed { session: id, filter: filter.clone(), options });
+            }
             let subscribed = session.subscriptions.entry(filter.clone()).or_insert_with(|| Subscribed {
                 options,
                 replay: None,
@@ -105,12 +108,15 @@ impl Shard {
         list(&mut self.listed, session);
     }
 
-    fn unsubscribe(&mut self, id: SessionId, filters: &[Arc<str>]) {
+    fn unsubscribe(&mut self, id: SessionId, filters: Vec<Arc<str>>, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         for filter in filters {
-            let Some(subscribed) = session.subscriptions.remove(filter) else { continue };
+            let Some(subscribed) = session.subscriptions.remove(&filter) else { continue };
             if subscribed.row != 0 {
                 session.rows.removed_subscriptions.push((subscribed.row, subscribed.parts));
+            }
+            if self.replicated {
+                effects.push(Effect::Unsubscribed { session: id, filter });
             }
         }
         list(&mut self.listed, session);

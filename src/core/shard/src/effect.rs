@@ -1,7 +1,7 @@
 //! What an applied op lets the rest of the broker do, now that it is durable.
 
 use nightjar_base::{SessionId, Wall};
-use nightjar_mqtt::{Message, QoS};
+use nightjar_mqtt::{Message, QoS, SubscriptionOptions};
 use std::sync::Arc;
 
 /// One consequence of an applied op.
@@ -60,6 +60,22 @@ pub enum Effect {
         client_id: Arc<str>,
         /// Its filters, as they were subscribed: routes to remove.
         subscriptions: Vec<Arc<str>>,
+    },
+    /// On a replica: a subscription was made or replaced, by whichever node.
+    Subscribed {
+        /// The session.
+        session: SessionId,
+        /// The filter, as it was subscribed.
+        filter: Arc<str>,
+        /// The subscription's options.
+        options: SubscriptionOptions,
+    },
+    /// On a replica: a subscription is gone, while the session stays.
+    Unsubscribed {
+        /// The session.
+        session: SessionId,
+        /// The filter, as it was subscribed.
+        filter: Arc<str>,
     },
     /// In a cluster: the session's connection is over, whether it said so or its home is gone.
     Detached {

@@ -34,6 +34,17 @@ impl Shard {
             None => loader.finish(),
         }
     }
+
+    /// Becomes what the tables hold now, as after a snapshot of another replica; says no less than before.
+    ///
+    /// # Errors
+    /// When the tables cannot be read or are damaged; nothing has changed then.
+    pub fn reload(&mut self, tables: &dyn Tables) -> Result<(), TablesError> {
+        let mut loaded = Self::load(self.id, tables)?;
+        loaded.replicated = self.replicated;
+        *self = loaded;
+        Ok(())
+    }
 }
 
 /// Puts parts together into rows, and rows into the shard.

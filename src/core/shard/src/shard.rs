@@ -84,6 +84,8 @@ pub struct Shard {
     pub(crate) frozen_applied: u64,
     /// The changes of freezes that were not thawed, ordered by key.
     pub(crate) frozen: Arc<Vec<Change>>,
+    /// Whether other nodes apply the same ops.
+    pub(crate) replicated: bool,
     /// What stands for the message of a received entry.
     empty: Arc<Message>,
 }
@@ -108,6 +110,7 @@ impl Shard {
             origins: Origins::default(),
             frozen_applied: 0,
             frozen: Arc::default(),
+            replicated: false,
             empty: Arc::new(Message::new("", &[], &[])),
         }
     }
@@ -116,6 +119,12 @@ impl Shard {
     #[must_use]
     pub fn id(&self) -> ShardId {
         self.id
+    }
+
+    /// Whether other nodes apply the same ops: then effects tell of subscriptions too, whose routes only the node that
+    /// handled the SUBSCRIBE has drawn. The state is the same either way.
+    pub fn set_replicated(&mut self, replicated: bool) {
+        self.replicated = replicated;
     }
 
     /// The index of the last entry that was applied.
@@ -162,8 +171,8 @@ impl Shard {
 
     /// The sessions whose connections are at `home`, in the order of their ids.
     pub fn sessions_at(&self, home: u64) -> impl Iterator<Item = &Session> {
-        let at_home = |session: &&Box<Session>| session.attached && session.home == home;
-        let mut found: Vec<&Session> = self.sessions.values().filter(at_home).map(|session| &**session).collect();
+        let all = self.sessions.values().map(|session| &**session);
+        let mut found: Vec<&Session> = all.filter(|session| session.attached && session.home == home).collect();
         found.sort_unstable_by_key(|session| session.id);
         found.into_iter()
     }

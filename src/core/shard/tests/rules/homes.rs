@@ -1,8 +1,9 @@
 //! Homes: at which process of a cluster the connection of a session is.
 
-use crate::bench::{Attach, Bench, will};
+use crate::bench::{Attach, Bench, subscribe, will};
 use nightjar_base::{SessionId, Wall};
 use nightjar_shard::{ALONE, Due, Effect, Holder, Op};
+use std::sync::Arc;
 
 const HERE: u64 = 0xaaaa;
 const THERE: u64 = 0xbbbb;
@@ -103,6 +104,40 @@ fn a_node_alone_has_sessions_of_no_home() {
     bench.attach(Attach { client: "other", ..Attach::default() });
     assert!(bench.apply(Op::DetachHome { home: ALONE, now: Wall(0) }).is_empty(), "nobody is told");
     assert_eq!(bench.shard.attached_count(), 1);
+}
+
+#[test]
+fn only_a_replica_tells_of_subscriptions() {
+    let mut bench = Bench::new();
+    let (session, _) = bench.attach(Attach { home: HERE, ..Attach::default() });
+    let unsubscribe = || Op::Unsubscribe { session, filters: vec!["never".into(), "a".into()] };
+    assert!(bench.apply(subscribe(session, "a", true)).is_empty());
+    assert!(bench.apply(unsubscribe()).is_empty());
+    bench.shard.set_replicated(true);
+    let filter: Arc<str> = "a".into();
+    let subscribed =
+        Effect::Subscribed { session, filter: filter.clone(), options: nightjar_mqtt::SubscriptionOptions::default() };
+    assert_eq!(bench.apply(subscribe(session, "a", true)), [subscribed]);
+    assert_eq!(bench.apply(unsubscribe()), [Effect::Unsubscribed { session, filter }]);
+    assert!(bench.apply(subscribe(SessionId(99), "a", false)).is_empty());
+}
+
+#[test]
+fn a_shard_is_replaced_in_its_place() {
+    let (mut bench, mut source) = (Bench::new(), Bench::new());
+    bench.shard.set_replicated(true);
+    bench.attach(Attach { home: HERE, client: "mine", ..Attach::default() });
+    let (session, _) = source.attach(Attach { home: THERE, ..Attach::default() });
+    source.enqueue(session, b"one");
+    source.checkpoint();
+    bench.tables = source.tables.clone();
+    bench.shard.reload(&bench.tables).unwrap();
+    assert_eq!((bench.shard.session_of("mine"), bench.shard.session_of("client")), (None, Some(session)));
+    assert_eq!((bench.shard.applied(), bench.sequences(session)), (2, vec![1]));
+    assert_eq!(bench.apply(subscribe(session, "a", false)).len(), 1, "still a replica");
+    bench.tables.insert(vec![0, 0, 99], vec![]);
+    assert!(bench.shard.reload(&bench.tables).is_err());
+    assert_eq!(bench.sequences(session), [1], "nothing has changed");
 }
 
 /// The queues of ops and effects hold them by value, and many.
