@@ -119,6 +119,8 @@ impl Sink for JournalSink {
                 }
                 // Whoever attached waits for the position, and then looks at the session.
                 Effect::Attached { .. } | Effect::InboundReleased { .. } => {}
+                // Not of a node alone.
+                Effect::Detached { .. } | Effect::Subscribed { .. } | Effect::Unsubscribed { .. } => {}
             }
         }
     }

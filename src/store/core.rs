@@ -8,7 +8,8 @@ use super::journal::Shelf;
 use super::spares::Spares;
 use super::stats::{Counters, HealthCell};
 use nightjar_base::ShardId;
-use nightjar_shard::{Op, Shard};
+use nightjar_mqtt::Message;
+use nightjar_shard::{Op, Shard, Target};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -134,11 +135,21 @@ impl Core {
 pub(crate) fn weight(op: &Op) -> usize {
     const PLAIN: usize = size_of::<Op>() + 16;
     match op {
-        Op::Enqueue { message, targets, .. } => PLAIN + message.size() + targets.len() * 64,
-        Op::Retain { message, .. } => PLAIN + message.size(),
+        Op::Enqueue { message, targets, .. } => PLAIN + copies(message, targets),
+        Op::EnqueueFrom { message, targets, variants, .. } => {
+            let variants = variants.iter().map(|(message, targets)| copies(message, targets));
+            PLAIN + copies(message, targets) + variants.sum::<usize>()
+        }
+        Op::Retain { message, .. } | Op::RetainFrom { message, .. } => PLAIN + message.size(),
         Op::Replay { entries, .. } => PLAIN + entries.iter().map(|entry| entry.message.size() + 64).sum::<usize>(),
+        Op::ForgetOrigins { tokens, .. } => PLAIN + tokens.len() * 8,
         Op::Subscribe { subscriptions, .. } => PLAIN + subscriptions.len() * 128,
         Op::Attach { will: Some(will), .. } => PLAIN + will.message.size(),
+        Op::AttachFrom { will: Some(will), .. } => PLAIN + will.message.size(),
         _ => PLAIN,
     }
+}
+
+fn copies(message: &Message, targets: &[Target]) -> usize {
+    message.size() + targets.len() * 64
 }

@@ -1,24 +1,16 @@
 //! Applying ops. Nothing here reads the tables or depends on when a freeze happened.
 
+use crate::attach::Attachment;
 use crate::deadlines::Deadline;
 use crate::effect::{DropReason, Effect, Entry};
-use crate::op::{NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
+use crate::op::{ALONE, Op, Overflow, Replayed, Subscription, Target};
+use crate::origins::Taken;
 use crate::queue::{Queue, Weight};
-use crate::session::{Cursor, Rows, Session, Subscribed};
+use crate::session::{Cursor, Session, Subscribed};
 use crate::shard::{Shard, Totals};
 use nightjar_base::{SessionId, Wall};
 use nightjar_mqtt::{Message, QoS};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// What a connection brings to its session.
-struct Attachment {
-    user: Option<Arc<str>>,
-    expiry: u32,
-    epoch: u64,
-    will: Option<Will>,
-    limits: QueueLimits,
-}
 
 /// A message on its way into one queue.
 struct Delivery {
@@ -42,7 +34,11 @@ impl Shard {
             Op::InboundReceived { session, packet_id } => self.inbound_received(session, packet_id),
             Op::InboundReleased { session, packet_id } => self.inbound_released(session, packet_id, effects),
             Op::Attach { client_id, user, clean_start, expiry, epoch, will, limits, now } => {
-                let attachment = Attachment { user, expiry, epoch, will, limits };
+                let attachment = Attachment { home: ALONE, user, expiry, epoch, will: will.map(Box::new), limits };
+                self.attach(client_id, clean_start, attachment, now, effects);
+            }
+            Op::AttachFrom { home, client_id, user, clean_start, expiry, epoch, will, limits, now } => {
+                let attachment = Attachment { home, user, expiry, epoch, will, limits };
                 self.attach(client_id, clean_start, attachment, now, effects);
             }
             Op::Detach { session, epoch, expiry, discard_will, sent, now } => {
@@ -51,8 +47,8 @@ impl Shard {
             }
             Op::End { session } => self.end(session, effects),
             Op::WillDone { session, epoch } => self.will_done(session, epoch, effects),
-            Op::Subscribe { session, subscriptions, now } => self.subscribe(session, subscriptions, now),
-            Op::Unsubscribe { session, filters } => self.unsubscribe(session, &filters),
+            Op::Subscribe { session, subscriptions, now } => self.subscribe(session, subscriptions, now, effects),
+            Op::Unsubscribe { session, filters } => self.unsubscribe(session, filters, effects),
             Op::Retain { message, now } => self.retain(message, index, now),
             Op::Forget { topic, index } => {
                 if self.retained.index_of(&topic) == Some(index) {
@@ -65,145 +61,33 @@ impl Shard {
                     self.end(session, effects);
                 }
             }
-        }
-    }
-
-    fn attach(
-        &mut self,
-        client_id: Arc<str>,
-        clean_start: bool,
-        attachment: Attachment,
-        now: Wall,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Attachment { user, expiry, epoch, will, limits } = attachment;
-        let will = will.map(Box::new);
-        if let Some(&id) = self.by_client.get(&client_id)
-            && let Some(session) = self.sessions.get_mut(&id)
-        {
-            // A session without an expiry interval ends with its connection: there is nothing to resume
-            // [MQTT-3.1.2-6 in 3.1.1].
-            if !clean_start && session.expiry != 0 && !session.is_expired(now) {
-                if let Some(at) = session.will_due.take() {
-                    self.deadlines.clear(at, Deadline::Will(id));
-                }
-                if let Some(at) = session.expires.take() {
-                    self.deadlines.clear(at, Deadline::Expiry(id));
-                }
-                (session.user, session.expiry, session.epoch) = (user, expiry, epoch);
-                (session.will, session.limits, session.attached) = (will, limits, true);
-                session.rows.identity_dirty = true;
-                list(&mut self.listed, session);
-                effects.push(Effect::Attached { session: id, client_id, epoch, present: true });
-                return;
+            Op::DetachHome { home, now } => {
+                self.detach_home(home, now, effects);
+                self.proposers.bury(home, index);
             }
-            self.end(id, effects);
-        }
-        let id = SessionId(self.next_session);
-        self.next_session += 1;
-        let mut session = Box::new(Session {
-            id,
-            client_id: client_id.clone(),
-            user,
-            epoch,
-            attached: true,
-            expiry,
-            expires: None,
-            will,
-            will_due: None,
-            sent: 0,
-            limits,
-            subscriptions: BTreeMap::new(),
-            queue: Queue::new(),
-            inbound: Vec::new(),
-            rows: Rows { identity_dirty: true, queue_dirty: true, ..Rows::default() },
-        });
-        list(&mut self.listed, &mut session);
-        self.sessions.insert(id, session);
-        self.by_client.insert(client_id.clone(), id);
-        effects.push(Effect::Attached { session: id, client_id, epoch, present: false });
-    }
-
-    fn note_sent(&mut self, id: SessionId, epoch: u64, sent: u64) {
-        if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.attached && session.epoch == epoch) {
-            session.sent = session.sent.max(sent);
+            Op::EnqueueFrom { origin, digest, message, targets, variants, now: _ } => {
+                if self.origins.note(origin, Taken::Enqueued, digest) {
+                    self.enqueue(&message, targets, effects);
+                    for (message, targets) in variants {
+                        self.enqueue(&message, targets, effects);
+                    }
+                }
+            }
+            Op::RetainFrom { origin, digest, message, now } => {
+                if self.origins.note(origin, Taken::Retained, digest) {
+                    self.retain(message, index, now);
+                }
+            }
+            Op::ForgetOrigins { session, tokens } => self.origins.forget(session, &tokens),
         }
     }
 
-    fn detach(
-        &mut self,
-        id: SessionId,
-        epoch: u64,
-        expiry: Option<u32>,
-        discard_will: bool,
-        now: Wall,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.attached && session.epoch == epoch)
-        else {
-            return;
-        };
-        session.attached = false;
-        session.expiry = expiry.unwrap_or(session.expiry);
-        if discard_will {
-            session.will = None;
-        }
-        if session.expiry == 0 && session.will.is_none() {
-            return self.end(id, effects);
-        }
-        session.expires = (session.expiry != NEVER).then(|| now.plus_seconds(session.expiry.into()));
-        // Published after its delay or when the session ends, whichever is first [MQTT-3.1.2-8].
-        session.will_due = session.will.as_ref().map(|will| {
-            let delayed = now.plus_seconds(will.delay.into());
-            session.expires.map_or(delayed, |end| end.min(delayed))
-        });
-        if let Some(at) = session.will_due {
-            self.deadlines.set(at, Deadline::Will(id));
-        }
-        // Without an expiry interval the session is kept for its will alone, and ends with `WillDone`.
-        if let Some(at) = session.expires.filter(|_| session.expiry != 0) {
-            self.deadlines.set(at, Deadline::Expiry(id));
-        }
-        session.rows.identity_dirty = true;
-        list(&mut self.listed, session);
-    }
-
-    fn will_done(&mut self, id: SessionId, epoch: u64, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.get_mut(&id).filter(|session| session.epoch == epoch) else { return };
-        session.will = None;
-        if let Some(at) = session.will_due.take() {
-            self.deadlines.clear(at, Deadline::Will(id));
-        }
-        if session.expiry == 0 && !session.attached {
-            return self.end(id, effects);
-        }
-        session.rows.identity_dirty = true;
-        list(&mut self.listed, session);
-    }
-
-    fn end(&mut self, id: SessionId, effects: &mut Vec<Effect>) {
-        let Some(session) = self.sessions.remove(&id) else { return };
-        self.by_client.remove(&session.client_id);
-        if let Some(at) = session.will_due {
-            self.deadlines.clear(at, Deadline::Will(id));
-        }
-        if let Some(at) = session.expires {
-            self.deadlines.clear(at, Deadline::Expiry(id));
-        }
-        self.totals.messages -= session.queue.len();
-        self.totals.bytes -= session.queue.bytes();
-        self.totals.young_bytes -= session.queue.tail_bytes();
-        self.graves.bury(&session);
-        effects.push(Effect::Ended {
-            session: id,
-            client_id: session.client_id,
-            subscriptions: session.subscriptions.into_keys().collect(),
-        });
-    }
-
-    fn subscribe(&mut self, id: SessionId, subscriptions: Vec<Subscription>, now: Wall) {
+    fn subscribe(&mut self, id: SessionId, subscriptions: Vec<Subscription>, now: Wall, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         for Subscription { filter, options, replay } in subscriptions {
+            if self.replicated {
+                effects.push(Effect::Subscribed { session: id, filter: filter.clone(), options });
+            }
             let subscribed = session.subscriptions.entry(filter.clone()).or_insert_with(|| Subscribed {
                 options,
                 replay: None,
@@ -224,12 +108,15 @@ impl Shard {
         list(&mut self.listed, session);
     }
 
-    fn unsubscribe(&mut self, id: SessionId, filters: &[Arc<str>]) {
+    fn unsubscribe(&mut self, id: SessionId, filters: Vec<Arc<str>>, effects: &mut Vec<Effect>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         for filter in filters {
-            let Some(subscribed) = session.subscriptions.remove(filter) else { continue };
+            let Some(subscribed) = session.subscriptions.remove(&filter) else { continue };
             if subscribed.row != 0 {
                 session.rows.removed_subscriptions.push((subscribed.row, subscribed.parts));
+            }
+            if self.replicated {
+                effects.push(Effect::Unsubscribed { session: id, filter });
             }
         }
         list(&mut self.listed, session);
@@ -362,7 +249,7 @@ fn body_bytes(message: &Message) -> u64 {
 }
 
 /// Has the next freeze look at the session.
-fn list(listed: &mut Vec<SessionId>, session: &mut Session) {
+pub(crate) fn list(listed: &mut Vec<SessionId>, session: &mut Session) {
     if !std::mem::replace(&mut session.rows.listed, true) {
         listed.push(session.id);
     }

@@ -4,7 +4,7 @@
 //! version number.
 
 use crate::keys;
-use crate::op::{QueueLimits, Will};
+use crate::op::{ALONE, QueueLimits, Will};
 use crate::tables::{Change, TablesError};
 use bincode::Options;
 use nightjar_base::Wall;
@@ -13,8 +13,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The newest format that is known here.
+/// The format of all rows but those that say otherwise.
 pub(crate) const VERSION: u8 = 1;
+
+/// The format of an identity with a home; of one without it is [`VERSION`].
+const IDENTITY: u8 = 2;
 
 /// The longest part of a value; sled keeps values up to 16 KiB in its pages, and syncs nothing else.
 pub(crate) const PART: usize = 12 * 1024;
@@ -43,6 +46,13 @@ pub(crate) struct IdentityV1 {
     pub(crate) limits: QueueLimits,
 }
 
+/// Is written where there is a home only: the rows of a node alone are what they were.
+#[derive(Serialize, Deserialize)]
+struct IdentityV2 {
+    identity: IdentityV1,
+    home: u64,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct QueueV1 {
     pub(crate) head: u64,
@@ -68,6 +78,18 @@ pub(crate) struct RetainedV1 {
     pub(crate) message: Arc<Message>,
 }
 
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ProposerV1 {
+    pub(crate) last: u64,
+    pub(crate) gone: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct OriginsV1 {
+    pub(crate) enqueued: Vec<(u64, u64)>,
+    pub(crate) retained: Vec<(u64, u64)>,
+}
+
 fn options() -> impl Options {
     bincode::DefaultOptions::new().with_fixint_encoding().reject_trailing_bytes().with_limit(LIMIT)
 }
@@ -79,10 +101,28 @@ pub(crate) fn write(value: &impl Serialize, out: &mut Vec<u8>) {
 
 /// `value` behind the format version.
 pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
+    encode_as(VERSION, value)
+}
+
+fn encode_as(version: u8, value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    bytes.push(VERSION);
+    bytes.push(version);
     write(value, &mut bytes);
     bytes
+}
+
+/// An identity and the home of its connection.
+pub(crate) fn encode_identity(identity: IdentityV1, home: u64) -> Vec<u8> {
+    if home == ALONE { encode(&identity) } else { encode_as(IDENTITY, &IdentityV2 { identity, home }) }
+}
+
+/// The inverse of [`encode_identity`].
+pub(crate) fn decode_identity(key: &[u8], bytes: &[u8]) -> Result<(IdentityV1, u64), TablesError> {
+    let (version, rest) = split_version(key, bytes, IDENTITY)?;
+    if version == IDENTITY {
+        return read(key, rest).map(|IdentityV2 { identity, home }| (identity, home));
+    }
+    Ok((read(key, rest)?, ALONE))
 }
 
 /// The inverse of [`write`].
@@ -92,11 +132,14 @@ pub(crate) fn read<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, T
 
 /// What follows the format version.
 pub(crate) fn strip_version<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], TablesError> {
+    split_version(key, bytes, VERSION).map(|(_, rest)| rest)
+}
+
+/// The format version, which is at most `known`, and what follows it.
+fn split_version<'a>(key: &[u8], bytes: &'a [u8], known: u8) -> Result<(u8, &'a [u8]), TablesError> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => Ok(rest),
-        Some((&found, _)) if found > VERSION => {
-            Err(TablesError::Newer { key: crate::tables::hex(key), found, known: VERSION })
-        }
+        Some((&found, _)) if found > known => Err(TablesError::Newer { key: crate::tables::hex(key), found, known }),
+        Some((&found, rest)) if found != 0 => Ok((found, rest)),
         Some((found, _)) => Err(TablesError::corrupt(key, format_args!("format {found} does not exist"))),
         None => Err(TablesError::corrupt(key, "it is empty")),
     }

@@ -1,7 +1,7 @@
 //! What an applied op lets the rest of the broker do, now that it is durable.
 
 use nightjar_base::{SessionId, Wall};
-use nightjar_mqtt::{Message, QoS};
+use nightjar_mqtt::{Message, QoS, SubscriptionOptions};
 use std::sync::Arc;
 
 /// One consequence of an applied op.
@@ -13,10 +13,14 @@ pub enum Effect {
         session: SessionId,
         /// Its client identifier.
         client_id: Arc<str>,
+        /// The home of the connection.
+        home: u64,
         /// The connection's epoch.
         epoch: u64,
         /// Whether the session existed before.
         present: bool,
+        /// The connection that had the client's session until now, which is to be closed; seldom there, so in a box.
+        before: Option<Box<Holder>>,
     },
     /// A message is in the session's queue.
     Queued {
@@ -57,6 +61,42 @@ pub enum Effect {
         /// Its filters, as they were subscribed: routes to remove.
         subscriptions: Vec<Arc<str>>,
     },
+    /// On a replica: a subscription was made or replaced, by whichever node.
+    Subscribed {
+        /// The session.
+        session: SessionId,
+        /// The filter, as it was subscribed.
+        filter: Arc<str>,
+        /// The subscription's options.
+        options: SubscriptionOptions,
+    },
+    /// On a replica: a subscription is gone, while the session stays.
+    Unsubscribed {
+        /// The session.
+        session: SessionId,
+        /// The filter, as it was subscribed.
+        filter: Arc<str>,
+    },
+    /// In a cluster: the session's connection is over, whether it said so or its home is gone.
+    Detached {
+        /// The session.
+        session: SessionId,
+        /// Its client identifier.
+        client_id: Arc<str>,
+        /// The home that the connection was at.
+        home: u64,
+        /// The connection's epoch.
+        epoch: u64,
+    },
+}
+
+/// A connection that has a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its home.
+    pub home: u64,
+    /// Its epoch.
+    pub epoch: u64,
 }
 
 /// Which bound of a queue was reached.

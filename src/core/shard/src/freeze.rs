@@ -100,6 +100,8 @@ impl Shard {
             self.shared.release(shard, id, &mut changes);
         }
         self.retained.freeze(shard, &mut changes);
+        self.proposers.freeze(shard, &mut changes);
+        self.origins.freeze(shard, &mut changes);
         let meta = MetaV1 { applied: self.applied, next_session: self.next_session, next_message: self.shared.last() };
         codec::put(&mut changes, &keys::meta(shard), codec::encode(&meta), 1);
         self.frozen_applied = self.applied;
@@ -175,7 +177,7 @@ fn freeze_identity(shard: ShardId, session: &mut Session, changes: &mut Vec<Chan
     if !std::mem::take(&mut session.rows.identity_dirty) {
         return;
     }
-    let value = codec::encode(&IdentityV1 {
+    let identity = IdentityV1 {
         client_id: session.client_id.clone(),
         user: session.user.clone(),
         epoch: session.epoch,
@@ -186,7 +188,8 @@ fn freeze_identity(shard: ShardId, session: &mut Session, changes: &mut Vec<Chan
         will: session.will.as_deref().cloned(),
         will_due: session.will_due,
         limits: session.limits,
-    });
+    };
+    let value = codec::encode_identity(identity, session.home);
     let base = keys::identity(shard, session.id);
     session.rows.identity_parts = codec::put(changes, &base, value, session.rows.identity_parts);
 }

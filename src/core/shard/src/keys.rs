@@ -16,20 +16,32 @@ pub(crate) enum Kind {
     Page = 4,
     Message = 5,
     Retained = 6,
+    Proposer = 7,
+    Origin = 8,
 }
 
 impl Kind {
     pub(crate) fn from_u8(kind: u8) -> Option<Self> {
-        [Self::Meta, Self::Identity, Self::Queue, Self::Subscription, Self::Page, Self::Message, Self::Retained]
-            .get(usize::from(kind))
-            .copied()
+        const KINDS: [Kind; 9] = [
+            Kind::Meta,
+            Kind::Identity,
+            Kind::Queue,
+            Kind::Subscription,
+            Kind::Page,
+            Kind::Message,
+            Kind::Retained,
+            Kind::Proposer,
+            Kind::Origin,
+        ];
+        KINDS.get(usize::from(kind)).copied()
     }
 
     /// How long the base of such a key is.
     pub(crate) fn base_length(self) -> usize {
         3 + match self {
             Self::Meta => 0,
-            Self::Identity | Self::Queue | Self::Message | Self::Retained => 8,
+            Self::Identity | Self::Queue | Self::Message | Self::Retained | Self::Proposer => 8,
+            Self::Origin => 10,
             Self::Subscription => 12,
             Self::Page => 16,
         }
@@ -87,6 +99,22 @@ pub(crate) fn message(shard: ShardId, id: u64) -> Vec<u8> {
 
 pub(crate) fn retained(shard: ShardId, row: u64) -> Vec<u8> {
     numbered(shard, Kind::Retained, row)
+}
+
+pub(crate) fn proposer(shard: ShardId, home: u64) -> Vec<u8> {
+    numbered(shard, Kind::Proposer, home)
+}
+
+pub(crate) fn origin(shard: ShardId, (of, session): (ShardId, SessionId)) -> Vec<u8> {
+    let mut key = start(shard, Kind::Origin);
+    key.extend_from_slice(&of.0.to_be_bytes());
+    key.extend_from_slice(&session.0.to_be_bytes());
+    key
+}
+
+/// The session, and its shard, that such a key is of.
+pub(crate) fn publisher(key: &[u8]) -> (ShardId, SessionId) {
+    (ShardId(u16::from_be_bytes([key[3], key[4]])), SessionId(number(key, 5)))
 }
 
 /// The key of one part of a row.

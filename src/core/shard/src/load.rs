@@ -1,6 +1,6 @@
 //! Loading: one scan of a shard's rows.
 
-use crate::codec::{self, IdentityV1, MetaV1, QueueV1, SubscriptionV1};
+use crate::codec::{self, MetaV1, QueueV1, SubscriptionV1};
 use crate::deadlines::Deadline;
 use crate::keys::{self, Kind};
 use crate::page;
@@ -33,6 +33,17 @@ impl Shard {
             Some(error) => Err(error),
             None => loader.finish(),
         }
+    }
+
+    /// Becomes what the tables hold now, as after a snapshot of another replica; says no less than before.
+    ///
+    /// # Errors
+    /// When the tables cannot be read or are damaged; nothing has changed then.
+    pub fn reload(&mut self, tables: &dyn Tables) -> Result<(), TablesError> {
+        let mut loaded = Self::load(self.id, tables)?;
+        loaded.replicated = self.replicated;
+        *self = loaded;
+        Ok(())
     }
 }
 
@@ -84,6 +95,10 @@ impl Loader {
             Kind::Subscription => self.subscription(&base, &value)?,
             Kind::Page => self.page(&base, &value)?,
             Kind::Message => self.shard.shared.restore_row(keys::number(&base, 3), self.parts),
+            Kind::Proposer => self.shard.proposers.restore(keys::number(&base, 3), &base, &value)?,
+            Kind::Origin => {
+                self.shard.origins.restore(keys::publisher(&base), self.parts, &base, &value)?;
+            }
             Kind::Retained => {
                 let row = keys::number(&base, 3);
                 for (topic, expires) in self.shard.retained.restore(row, self.parts, &base, &value)? {
@@ -109,7 +124,7 @@ impl Loader {
 
     fn identity(&mut self, key: &[u8], value: &[u8]) -> Result<(), TablesError> {
         let id = SessionId(keys::number(key, 3));
-        let identity: IdentityV1 = codec::decode(key, value)?;
+        let (identity, home) = codec::decode_identity(key, value)?;
         if let Some(at) = identity.will_due {
             self.shard.deadlines.set(at, Deadline::Will(id));
         }
@@ -125,6 +140,7 @@ impl Loader {
             user: identity.user,
             epoch: identity.epoch,
             attached: identity.attached,
+            home,
             expiry: identity.expiry,
             expires: identity.expires,
             sent: identity.sent,

@@ -2,13 +2,16 @@
 //!
 //! They are what the journal holds, so variants and fields are only ever appended, never changed or reordered.
 
-use nightjar_base::{SessionId, Wall};
+use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, SubscriptionOptions};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Session expiry interval that means "never" (v5 section 3.1.2.11.2).
 pub const NEVER: u32 = u32::MAX;
+
+/// The home of a node alone. Any other home is the random number of one process of a cluster.
+pub const ALONE: u64 = 0;
 
 /// One change to a shard's durable state.
 ///
@@ -151,6 +154,80 @@ pub enum Op {
         /// When.
         now: Wall,
     },
+    /// [`Op::Attach`] in a cluster, where it matters which node the connection is at.
+    AttachFrom {
+        /// The process that has the connection.
+        home: u64,
+        /// The client identifier.
+        client_id: Arc<str>,
+        /// Who authenticated, if anybody did.
+        user: Option<Arc<str>>,
+        /// Whether an existing session is to be ended first.
+        clean_start: bool,
+        /// Session expiry interval in seconds; [`NEVER`]; 0 ends with the connection (kept only for its will).
+        expiry: u32,
+        /// The connection's number, unique among all homes: wills and ends of connections are told apart by it alone.
+        epoch: u64,
+        /// The connection's will; in a box, so that the queues of ops need no more room for each.
+        will: Option<Box<Will>>,
+        /// The bounds of the session's queue.
+        limits: QueueLimits,
+        /// When.
+        now: Wall,
+    },
+    /// A process is gone for good: each session that it was attached from has lost its connection, and none of its
+    /// batches that may still be under way is applied.
+    DetachHome {
+        /// The process.
+        home: u64,
+        /// When.
+        now: Wall,
+    },
+    /// [`Op::Enqueue`] that may be made again, after a crash or by a client that sends again: nothing is done if this
+    /// shard has had the same digest under this origin.
+    ///
+    /// One publication makes one of it for a shard, with all who get it there: a second one would be taken for the first.
+    EnqueueFrom {
+        /// Which publication it is.
+        origin: Origin,
+        /// Of the message: another one under a known origin is a new publication.
+        digest: u64,
+        /// The message.
+        message: Arc<Message>,
+        /// Who gets it, and how.
+        targets: Vec<Target>,
+        /// The same for those who get it in another form, with another expiry.
+        variants: Box<[(Arc<Message>, Vec<Target>)]>,
+        /// When.
+        now: Wall,
+    },
+    /// [`Op::Retain`] that may be made again, as [`Op::EnqueueFrom`]; each is remembered apart from the other.
+    RetainFrom {
+        /// Which publication it is.
+        origin: Origin,
+        /// Of the message: another one under a known origin is a new publication.
+        digest: u64,
+        /// The message.
+        message: Arc<Message>,
+        /// When.
+        now: Wall,
+    },
+    /// These publications of a session are complete, or the session is gone: they are not made again.
+    ForgetOrigins {
+        /// The session that published them.
+        session: (ShardId, SessionId),
+        /// Their tokens; none are all that the session has.
+        tokens: Vec<u64>,
+    },
+}
+
+/// Where a publication comes from that may have to be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Origin {
+    /// The session that published it, of this or another shard.
+    pub session: (ShardId, SessionId),
+    /// Which of the session's publications: of the session's packet identifier, say, or its will.
+    pub token: u64,
 }
 
 /// A will: what is published when a connection ends without a normal DISCONNECT.

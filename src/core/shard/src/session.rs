@@ -52,6 +52,8 @@ pub struct Session {
     pub(crate) user: Option<Arc<str>>,
     pub(crate) epoch: u64,
     pub(crate) attached: bool,
+    /// Of the connection; `ALONE` while there is none.
+    pub(crate) home: u64,
     pub(crate) expiry: u32,
     pub(crate) expires: Option<Wall>,
     pub(crate) will: Option<Box<Will>>,
@@ -115,6 +117,12 @@ impl Session {
     #[must_use]
     pub fn attached(&self) -> bool {
         self.attached
+    }
+
+    /// The home of its connection; [`ALONE`](crate::ALONE) while it has none, and on a node alone.
+    #[must_use]
+    pub fn home(&self) -> u64 {
+        self.home
     }
 
     /// The session expiry interval in seconds.
@@ -221,5 +229,11 @@ impl Session {
     #[must_use]
     pub fn is_expired(&self, now: Wall) -> bool {
         !self.attached && self.expires.is_some_and(|at| at <= now)
+    }
+
+    /// Nobody knows any more what the connection was sent: DUP is owed to what was, and harms none of the rest
+    /// [MQTT-3.3.1-1].
+    pub(crate) fn all_may_be_sent(&mut self) {
+        self.sent = self.sent.max(self.queue.next());
     }
 }

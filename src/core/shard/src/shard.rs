@@ -3,6 +3,8 @@
 use crate::deadlines::{Deadline, Deadlines};
 use crate::effect::{Due, Entry};
 use crate::freeze::Graves;
+use crate::origins::Origins;
+use crate::proposers::Proposers;
 use crate::rows::RowReader;
 use crate::session::Session;
 use crate::shared::SharedMessages;
@@ -76,10 +78,14 @@ pub struct Shard {
     /// Sessions that the next freeze looks at; some may be gone by then.
     pub(crate) listed: Vec<SessionId>,
     pub(crate) graves: Graves,
+    pub(crate) proposers: Proposers,
+    pub(crate) origins: Origins,
     /// `applied` of the last freeze.
     pub(crate) frozen_applied: u64,
     /// The changes of freezes that were not thawed, ordered by key.
     pub(crate) frozen: Arc<Vec<Change>>,
+    /// Whether other nodes apply the same ops.
+    pub(crate) replicated: bool,
     /// What stands for the message of a received entry.
     empty: Arc<Message>,
 }
@@ -100,8 +106,11 @@ impl Shard {
             shared: SharedMessages::default(),
             listed: Vec::new(),
             graves: Graves::default(),
+            proposers: Proposers::default(),
+            origins: Origins::default(),
             frozen_applied: 0,
             frozen: Arc::default(),
+            replicated: false,
             empty: Arc::new(Message::new("", &[], &[])),
         }
     }
@@ -112,7 +121,13 @@ impl Shard {
         self.id
     }
 
-    /// The index of the last applied batch of ops.
+    /// Whether other nodes apply the same ops: then effects tell of subscriptions too, whose routes only the node that
+    /// handled the SUBSCRIBE has drawn. The state is the same either way.
+    pub fn set_replicated(&mut self, replicated: bool) {
+        self.replicated = replicated;
+    }
+
+    /// The index of the last entry that was applied.
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.applied
@@ -131,6 +146,8 @@ impl Shard {
             + self.listed.len() * 256
             + self.retained.overlay_bytes()
             + self.graves.memory()
+            + self.proposers.overlay_bytes()
+            + self.origins.overlay_bytes()
     }
 
     /// The session of a client.
@@ -156,6 +173,14 @@ impl Shard {
         let mut all: Vec<&Session> = self.sessions.values().map(|session| &**session).collect();
         all.sort_unstable_by_key(|session| session.id);
         all.into_iter()
+    }
+
+    /// The sessions whose connections are at `home`, in the order of their ids.
+    pub fn sessions_at(&self, home: u64) -> impl Iterator<Item = &Session> {
+        let all = self.sessions.values().map(|session| &**session);
+        let mut found: Vec<&Session> = all.filter(|session| session.attached && session.home == home).collect();
+        found.sort_unstable_by_key(|session| session.id);
+        found.into_iter()
     }
 
     /// How many sessions a connection has.

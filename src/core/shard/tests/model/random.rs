@@ -1,9 +1,9 @@
 //! Random ops that meet the state often enough to matter.
 
-use super::naive::Naive;
-use nightjar_base::{SessionId, Wall};
+use super::naive::{Batch, Naive};
+use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, SubscriptionOptions};
-use nightjar_shard::{NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
+use nightjar_shard::{ALONE, NEVER, Op, Origin, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
 use std::sync::Arc;
 
 /// A small generator of numbers: the same seed, the same run.
@@ -78,12 +78,48 @@ fn limits(dice: &mut Dice) -> QueueLimits {
     }
 }
 
+/// Mostly of a process that lives: each that dies makes room for another.
+fn home(dice: &mut Dice, state: &Naive) -> u64 {
+    if dice.one_in(10) {
+        return ALONE;
+    }
+    let born = state.gone.last().map_or(0, |&(index, _)| index).saturating_sub(if dice.one_in(10) { 1 } else { 0 });
+    // Spread, so that their order is not that of their births.
+    (born * 3 + dice.roll(3) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn origin(dice: &mut Dice) -> Origin {
+    Origin { session: (ShardId(dice.roll(2) as u16), SessionId(dice.roll(3))), token: dice.roll(4) }
+}
+
+/// Some ops at the time `now`, mostly those that are next for their home.
+pub fn batch(dice: &mut Dice, state: &Naive, now: Wall) -> Batch {
+    let home = home(dice, state);
+    let expected = state.proposed.get(&home).copied().unwrap_or(0) + 1;
+    let sequence = if dice.one_in(4) { (expected + dice.roll(4)).saturating_sub(dice.roll(4)) } else { expected };
+    let ops = (0..dice.roll(4)).map(|_| op(dice, state, now)).collect();
+    Batch { home, sequence, ops }
+}
+
 /// An op at the time `now`.
 pub fn op(dice: &mut Dice, state: &Naive, now: Wall) -> Op {
     let session = session(dice, state);
     let epoch = state.sessions.get(&session.0).map_or(7, |session| session.epoch);
-    match dice.roll(30) {
-        0 | 1 => Op::Attach {
+    match dice.roll(34) {
+        0 => Op::AttachFrom {
+            home: home(dice, state),
+            client_id: format!("client{}", dice.roll(CLIENTS)).into(),
+            user: dice.one_in(2).then(|| "user".into()),
+            clean_start: dice.one_in(8),
+            expiry: [0, 5, 100, NEVER, NEVER, NEVER][dice.roll(6) as usize],
+            epoch: dice.roll(1000),
+            will: dice
+                .one_in(2)
+                .then(|| Box::new(Will { message: Arc::new(message(dice)), delay: dice.roll(4) as u32 * 4 })),
+            limits: limits(dice),
+            now,
+        },
+        1 => Op::Attach {
             client_id: format!("client{}", dice.roll(CLIENTS)).into(),
             user: dice.one_in(2).then(|| "user".into()),
             clean_start: dice.one_in(8),
@@ -101,6 +137,7 @@ pub fn op(dice: &mut Dice, state: &Naive, now: Wall) -> Op {
             sent: dice.roll(50),
             now,
         },
+        3 if dice.one_in(3) => Op::DetachHome { home: home(dice, state), now },
         3 if dice.one_in(8) => Op::End { session },
         3 => Op::Expire { session, now },
         4 => Op::WillDone { session, epoch },
@@ -134,6 +171,18 @@ pub fn op(dice: &mut Dice, state: &Naive, now: Wall) -> Op {
             let topic = TOPICS[dice.roll(TOPICS.len() as u64) as usize];
             let index = state.retained.get(topic).map_or(1, |&(_, index)| index);
             Op::Forget { topic: topic.into(), index: index + u64::from(dice.one_in(3)) }
+        }
+        29 | 30 => {
+            let target = Target { session, qos: qos(dice), retain: false, identifiers: identifiers(dice), share: None };
+            let variants = (0..dice.roll(3).saturating_sub(1)).map(|_| (Arc::new(message(dice)), vec![target.clone()]));
+            let variants = variants.collect();
+            let (origin, digest, message) = (origin(dice), dice.roll(3), Arc::new(message(dice)));
+            Op::EnqueueFrom { origin, digest, message, targets: vec![target], variants, now }
+        }
+        31 => Op::RetainFrom { origin: origin(dice), digest: dice.roll(3), message: Arc::new(message(dice)), now },
+        32 => {
+            let tokens = if dice.one_in(3) { vec![] } else { vec![dice.roll(4), dice.roll(4)] };
+            Op::ForgetOrigins { session: origin(dice).session, tokens }
         }
         _ => {
             let known = state.sessions.get(&session.0).and_then(|session| session.subscriptions.keys().next());

@@ -2,7 +2,7 @@
 
 use nightjar_base::{SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, SubscriptionOptions};
-use nightjar_shard::{Due, Effect, Entry, NEVER, Op, QueueLimits, Shard, Subscription, Target, Will};
+use nightjar_shard::{ALONE, Due, Effect, Entry, NEVER, Op, QueueLimits, Shard, Subscription, Target, Will};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,21 +46,23 @@ impl Bench {
 
     /// Attaches and returns the session and whether it was present.
     pub fn attach(&mut self, attach: Attach) -> (SessionId, bool) {
-        let Attach { client, clean_start, expiry, epoch, will, limits, now } = attach;
-        let effects = self.apply(Op::Attach {
-            client_id: client.into(),
-            user: None,
-            clean_start,
-            expiry,
-            epoch,
-            will,
-            limits,
-            now: Wall(now),
-        });
+        let effects = self.attached(attach);
         match effects.last() {
             Some(Effect::Attached { session, present, .. }) => (*session, *present),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Attaches and returns the effects.
+    pub fn attached(&mut self, attach: Attach) -> Vec<Effect> {
+        let Attach { home, client, clean_start, expiry, epoch, will, limits, now } = attach;
+        let (client_id, user, now) = (client.into(), None, Wall(now));
+        self.apply(if home == ALONE {
+            Op::Attach { client_id, user, clean_start, expiry, epoch, will, limits, now }
+        } else {
+            let will = will.map(Box::new);
+            Op::AttachFrom { home, client_id, user, clean_start, expiry, epoch, will, limits, now }
+        })
     }
 
     pub fn detach(&mut self, session: SessionId, epoch: u64, now: u64) -> Vec<Effect> {
@@ -89,6 +91,7 @@ impl Bench {
 }
 
 pub struct Attach {
+    pub home: u64,
     pub client: &'static str,
     pub clean_start: bool,
     pub expiry: u32,
@@ -101,7 +104,7 @@ pub struct Attach {
 impl Default for Attach {
     fn default() -> Self {
         let limits = QueueLimits::UNLIMITED;
-        Self { client: "client", clean_start: false, expiry: NEVER, epoch: 1, will: None, limits, now: 0 }
+        Self { home: ALONE, client: "client", clean_start: false, expiry: NEVER, epoch: 1, will: None, limits, now: 0 }
     }
 }
 

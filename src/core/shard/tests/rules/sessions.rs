@@ -3,7 +3,7 @@
 use crate::bench::{Attach, Bench, subscribe, will};
 use nightjar_base::{SessionId, Wall};
 use nightjar_mqtt::{Message, QoS};
-use nightjar_shard::{Cursor, Due, Effect, Op, QueueLimits, Replayed};
+use nightjar_shard::{ALONE, Cursor, Due, Effect, Holder, Op, QueueLimits, Replayed};
 use std::sync::Arc;
 
 #[test]
@@ -38,7 +38,9 @@ fn a_clean_start_ends_the_old_session_and_makes_a_new_one() {
         now: Wall(0),
     });
     let ended = Effect::Ended { session: old, client_id: client_id.clone(), subscriptions: vec!["a/#".into()] };
-    let attached = Effect::Attached { session: SessionId(old.0 + 1), client_id, epoch: 2, present: false };
+    let before = Some(Box::new(Holder { home: ALONE, epoch: 1 }));
+    let session = SessionId(old.0 + 1);
+    let attached = Effect::Attached { session, client_id, home: ALONE, epoch: 2, present: false, before };
     assert_eq!(effects, [ended, attached]);
 }
 

@@ -2,7 +2,10 @@
 
 use crate::bench::{Attach, Bench, enqueue_to, retain, subscribe};
 use nightjar_base::{SessionId, ShardId, Wall};
-use nightjar_shard::{Op, RowVisitor, Shard, Tables, TablesError};
+use nightjar_mqtt::Message;
+use nightjar_shard::{BatchOutcome, Op, Origin, RowVisitor, Shard, Tables, TablesError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 #[test]
 fn a_large_message_of_several_sessions_is_stored_once_and_removed_with_the_last() {
@@ -59,7 +62,15 @@ fn damage_is_named_by_its_row() {
     bench.enqueue(session, &[1; 30_000]);
     bench.apply(subscribe(session, "a", false));
     bench.apply(retain("r", b"r", None));
+    // The rows of a cluster: an identity with a home, a proposer, an origin.
+    bench.attach(Attach { home: 9, client: "far", ..Attach::default() });
+    bench.index += 1;
+    let origin = Origin { session: (ShardId(1), session), token: 1 };
+    let ops = [Op::RetainFrom { origin, digest: 1, message: Arc::new(Message::new("r", &[], b"r")), now: Wall(0) }];
+    assert_eq!(bench.shard.apply_batch(bench.index, 9, 1, ops, &mut Vec::new()), BatchOutcome::Applied);
     bench.checkpoint();
+    let kinds: BTreeSet<u8> = bench.tables.keys().map(|key| key[2]).collect();
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 6, 7, 8]);
     for key in bench.tables.keys() {
         let mut tables = bench.tables.clone();
         let value = tables.get_mut(key).unwrap();
@@ -67,10 +78,14 @@ fn damage_is_named_by_its_row() {
         let error = Shard::load(ShardId(0), &tables).err();
         assert!(matches!(error, Some(TablesError::Corrupt { .. })), "{key:?}: {error:?}");
     }
-    let meta = bench.tables.keys().next().unwrap().clone();
-    bench.tables.insert(meta, vec![2]);
-    let error = Shard::load(ShardId(0), &bench.tables).unwrap_err();
-    assert_eq!(error.to_string(), "row 000000 has format 2, this program knows formats up to 1");
+    for (row, format, known) in [(0, 2, 1), (1, 3, 2), (2, 3, 2)] {
+        let key = bench.tables.keys().nth(row).unwrap().clone();
+        let mut tables = bench.tables.clone();
+        tables.insert(key, vec![format]);
+        let error = Shard::load(ShardId(0), &tables).unwrap_err();
+        let says = format!("has format {format}, this program knows formats up to {known}");
+        assert!(error.to_string().ends_with(&says), "{error}");
+    }
 }
 
 /// Tables that cannot be read.
