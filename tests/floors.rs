@@ -28,7 +28,7 @@ const FLOORS: &[&[&str]] = &[
 /// What the pure crates may depend on (tests and examples apart): nothing here does I/O, reads a clock or starts a
 /// thread.
 const PURE_DEPENDENCIES: &[(&str, &[&str])] = &[
-    ("src/base", &["serde"]),
+    ("src/base", &["serde", "thiserror"]),
     ("src/mqtt", &["nightjar-base", "serde", "serde_bytes", "thiserror"]),
     ("src/core/session", &["nightjar-base", "nightjar-mqtt", "thiserror"]),
     ("src/core/router", &["hashbrown", "nightjar-base", "nightjar-mqtt", "smallvec"]),

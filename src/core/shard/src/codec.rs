@@ -5,9 +5,8 @@
 
 use crate::keys;
 use crate::op::{QueueLimits, Will};
-use crate::tables::{Change, TablesError};
 use bincode::Options;
-use nightjar_base::Wall;
+use nightjar_base::{Change, TablesError, Wall};
 use nightjar_mqtt::{Message, SubscriptionOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -94,9 +93,7 @@ pub(crate) fn read<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, T
 pub(crate) fn strip_version<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], TablesError> {
     match bytes.split_first() {
         Some((&VERSION, rest)) => Ok(rest),
-        Some((&found, _)) if found > VERSION => {
-            Err(TablesError::Newer { key: crate::tables::hex(key), found, known: VERSION })
-        }
+        Some((&found, _)) if found > VERSION => Err(TablesError::newer(key, found, VERSION)),
         Some((found, _)) => Err(TablesError::corrupt(key, format_args!("format {found} does not exist"))),
         None => Err(TablesError::corrupt(key, "it is empty")),
     }

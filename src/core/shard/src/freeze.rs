@@ -4,12 +4,11 @@ use crate::codec::{self, IdentityV1, MetaV1, QueueV1, SubscriptionV1};
 use crate::keys;
 use crate::page::{self, Packer};
 use crate::queue::{PageRef, Weight};
-use crate::rows::{self, RowReader};
+use crate::rows::RowReader;
 use crate::session::{Cursor, Session};
 use crate::shard::Shard;
 use crate::shared::THRESHOLD;
-use crate::tables::{Change, Tables, TablesError};
-use nightjar_base::{SessionId, ShardId};
+use nightjar_base::{Change, SessionId, ShardId, Tables, TablesError};
 use nightjar_mqtt::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -106,7 +105,7 @@ impl Shard {
 
         changes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         debug_assert!(changes.windows(2).all(|pair| pair[0].key < pair[1].key), "one change a row");
-        self.frozen = Arc::new(rows::overlay(&self.frozen, changes));
+        self.frozen = Arc::new(Change::overlay(&self.frozen, changes));
         Ok(self.frozen.clone())
     }
 

@@ -19,10 +19,10 @@ mod rows;
 mod session;
 mod shard;
 mod shared;
-mod tables;
+
+pub use nightjar_base::{Change, RowVisitor, Tables, TablesError};
 
 pub use effect::{DropReason, Due, Effect, Entry};
 pub use op::{NEVER, Op, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
 pub use session::{Cursor, Session, Subscribed};
 pub use shard::{RetainedMessage, Shard};
-pub use tables::{Change, RowVisitor, Tables, TablesError};

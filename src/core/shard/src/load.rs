@@ -7,8 +7,7 @@ use crate::page;
 use crate::queue::{PageRef, Queue};
 use crate::session::{Cursor, Rows, Session, Subscribed};
 use crate::shard::Shard;
-use crate::tables::{Tables, TablesError};
-use nightjar_base::{SessionId, ShardId};
+use nightjar_base::{SessionId, ShardId, Tables, TablesError};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 

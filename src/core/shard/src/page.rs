@@ -10,7 +10,7 @@
 use crate::codec;
 use crate::effect::Entry;
 use crate::queue::{PageRef, Weight};
-use crate::tables::TablesError;
+use nightjar_base::TablesError;
 use nightjar_mqtt::{Message, QoS};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Reading rows: the frozen changes above the tables.
 
 use crate::keys;
-use crate::tables::{Change, Tables, TablesError};
+use nightjar_base::{Change, Tables, TablesError};
 
 /// Reads rows as they will be when the frozen changes are in the tables.
 #[derive(Clone, Copy)]
@@ -33,22 +33,4 @@ impl RowReader<'_> {
         }
         Ok(whole)
     }
-}
-
-/// `newer` laid over `older`; both are ordered by key, and so is the result.
-pub(crate) fn overlay(older: &[Change], newer: Vec<Change>) -> Vec<Change> {
-    if older.is_empty() {
-        return newer;
-    }
-    let mut merged = Vec::with_capacity(older.len() + newer.len());
-    let mut older = older.iter().peekable();
-    for change in newer {
-        while let Some(before) = older.next_if(|old| old.key < change.key) {
-            merged.push(before.clone());
-        }
-        older.next_if(|old| old.key == change.key);
-        merged.push(change);
-    }
-    merged.extend(older.cloned());
-    merged
 }

@@ -3,8 +3,7 @@
 use crate::codec;
 use crate::keys;
 use crate::rows::RowReader;
-use crate::tables::{Change, TablesError};
-use nightjar_base::ShardId;
+use nightjar_base::{Change, ShardId, TablesError};
 use nightjar_mqtt::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
