@@ -3,6 +3,7 @@
 //! Nothing here reads a clock or a random number; `env` does, and passes values in.
 
 mod ids;
+pub mod parts;
 mod tables;
 mod time;
 

@@ -8,7 +8,7 @@ use crate::rows::RowReader;
 use crate::session::{Cursor, Session};
 use crate::shard::Shard;
 use crate::shared::THRESHOLD;
-use nightjar_base::{Change, SessionId, ShardId, Tables, TablesError};
+use nightjar_base::{Change, SessionId, ShardId, Tables, TablesError, parts};
 use nightjar_mqtt::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,10 +60,10 @@ impl Graves {
                 Row::Queue(id) => keys::queue(shard, id),
                 Row::Subscription(id, row) => keys::subscription(shard, id, row),
             };
-            codec::remove(changes, &base, parts);
+            parts::remove(changes, &base, parts);
         }
         for (id, page) in self.pages.drain(..) {
-            codec::remove(changes, &keys::page(shard, id, page.first), page.parts);
+            parts::remove(changes, &keys::page(shard, id, page.first), page.parts);
         }
     }
 }
@@ -100,7 +100,7 @@ impl Shard {
         }
         self.retained.freeze(shard, &mut changes);
         let meta = MetaV1 { applied: self.applied, next_session: self.next_session, next_message: self.shared.last() };
-        codec::put(&mut changes, &keys::meta(shard), codec::encode(&meta), 1);
+        parts::put(&mut changes, &keys::meta(shard), codec::encode(&meta), 1);
         self.frozen_applied = self.applied;
 
         changes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
@@ -187,12 +187,12 @@ fn freeze_identity(shard: ShardId, session: &mut Session, changes: &mut Vec<Chan
         limits: session.limits,
     });
     let base = keys::identity(shard, session.id);
-    session.rows.identity_parts = codec::put(changes, &base, value, session.rows.identity_parts);
+    session.rows.identity_parts = parts::put(changes, &base, value, session.rows.identity_parts);
 }
 
 fn freeze_subscriptions(shard: ShardId, session: &mut Session, changes: &mut Vec<Change>) {
     for (row, parts) in std::mem::take(&mut session.rows.removed_subscriptions) {
-        codec::remove(changes, &keys::subscription(shard, session.id, row), parts);
+        parts::remove(changes, &keys::subscription(shard, session.id, row), parts);
     }
     for filter in std::mem::take(&mut session.rows.dirty_subscriptions) {
         let Some(subscribed) = session.subscriptions.get_mut(&filter).filter(|subscribed| subscribed.dirty) else {
@@ -214,7 +214,7 @@ fn freeze_subscriptions(shard: ShardId, session: &mut Session, changes: &mut Vec
             },
         });
         let base = keys::subscription(shard, session.id, subscribed.row);
-        subscribed.parts = codec::put(changes, &base, value, subscribed.parts);
+        subscribed.parts = parts::put(changes, &base, value, subscribed.parts);
     }
 }
 
@@ -224,7 +224,7 @@ fn freeze_queue(shard: ShardId, session: &mut Session, shared: &Shared, changes:
     }
     let queue = &mut session.queue;
     for page in queue.passed_pages() {
-        codec::remove(changes, &keys::page(shard, session.id, page.first), page.parts);
+        parts::remove(changes, &keys::page(shard, session.id, page.first), page.parts);
     }
     queue.drop_passed_pages();
 
@@ -237,7 +237,7 @@ fn freeze_queue(shard: ShardId, session: &mut Session, shared: &Shared, changes:
     }
     packed.extend(packer.finish());
     for (mut page, value) in packed {
-        page.parts = codec::put(changes, &keys::page(shard, session.id, page.first), value, 0);
+        page.parts = parts::put(changes, &keys::page(shard, session.id, page.first), value, 0);
         queue.pages.push_back(page);
     }
     queue.clear_tail();
@@ -250,5 +250,5 @@ fn freeze_queue(shard: ShardId, session: &mut Session, shared: &Shared, changes:
         inbound: session.inbound.clone(),
     });
     let base = keys::queue(shard, session.id);
-    session.rows.queue_parts = codec::put(changes, &base, value, session.rows.queue_parts);
+    session.rows.queue_parts = parts::put(changes, &base, value, session.rows.queue_parts);
 }

@@ -1,7 +1,6 @@
 //! Reading rows: the frozen changes above the tables.
 
-use crate::keys;
-use nightjar_base::{Change, Tables, TablesError};
+use nightjar_base::{Change, Tables, TablesError, parts};
 
 /// Reads rows as they will be when the frozen changes are in the tables.
 #[derive(Clone, Copy)]
@@ -23,7 +22,7 @@ impl RowReader<'_> {
     pub(crate) fn row(&self, base: &[u8], parts: u16) -> Result<Vec<u8>, TablesError> {
         let mut whole = Vec::new();
         for part in 0..parts {
-            let key = keys::part(base, part);
+            let key = parts::key(base, part);
             let value = self.get(&key)?.ok_or_else(|| TablesError::corrupt(&key, "it is missing"))?;
             if whole.is_empty() {
                 whole = value;
