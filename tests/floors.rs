@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["base"],
     &["mqtt"],
+    &["trie"],
     &["session", "router", "shard", "policy"],
     &["env"],
     &["config"],
@@ -31,7 +32,8 @@ const PURE_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("src/base", &["serde", "thiserror"]),
     ("src/mqtt", &["nightjar-base", "serde", "serde_bytes", "thiserror"]),
     ("src/core/session", &["nightjar-base", "nightjar-mqtt", "thiserror"]),
-    ("src/core/router", &["hashbrown", "nightjar-base", "nightjar-mqtt", "smallvec"]),
+    ("src/core/trie", &["hashbrown", "smallvec"]),
+    ("src/core/router", &["nightjar-mqtt", "nightjar-trie", "smallvec"]),
     ("src/core/shard", &["bincode", "nightjar-base", "nightjar-mqtt", "serde", "serde_bytes", "smallvec", "thiserror"]),
     ("src/core/policy", &["nightjar-base", "nightjar-mqtt", "serde", "thiserror"]),
 ];
