@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["base"],
     &["mqtt"],
     &["trie"],
-    &["session", "router", "shard", "policy"],
+    &["session", "router", "shard", "policy", "control"],
     &["env"],
     &["config"],
     &["telemetry"],
@@ -35,6 +35,7 @@ const PURE_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("src/core/trie", &["hashbrown", "smallvec"]),
     ("src/core/router", &["nightjar-mqtt", "nightjar-trie", "smallvec"]),
     ("src/core/shard", &["bincode", "nightjar-base", "nightjar-mqtt", "serde", "serde_bytes", "smallvec", "thiserror"]),
+    ("src/core/control", &["bincode", "nightjar-base", "nightjar-mqtt", "nightjar-trie", "serde", "thiserror"]),
     ("src/core/policy", &["nightjar-base", "nightjar-mqtt", "serde", "thiserror"]),
 ];
 

@@ -7,6 +7,6 @@ pub mod parts;
 mod tables;
 mod time;
 
-pub use ids::{ClientId, Position, SessionId, ShardId};
+pub use ids::{ClientId, HomeId, NodeId, Position, SessionId, ShardId};
 pub use tables::{Change, RowVisitor, Tables, TablesError};
 pub use time::{Tick, Wall};
