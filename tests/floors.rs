@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["base"],
     &["mqtt"],
-    &["session", "router", "shard", "policy"],
+    &["trie"],
+    &["session", "router", "shard", "policy", "control"],
     &["env"],
     &["config"],
     &["telemetry"],
@@ -28,11 +29,13 @@ const FLOORS: &[&[&str]] = &[
 /// What the pure crates may depend on (tests and examples apart): nothing here does I/O, reads a clock or starts a
 /// thread.
 const PURE_DEPENDENCIES: &[(&str, &[&str])] = &[
-    ("src/base", &["serde"]),
+    ("src/base", &["serde", "thiserror"]),
     ("src/mqtt", &["nightjar-base", "serde", "serde_bytes", "thiserror"]),
     ("src/core/session", &["nightjar-base", "nightjar-mqtt", "thiserror"]),
-    ("src/core/router", &["hashbrown", "nightjar-base", "nightjar-mqtt", "smallvec"]),
+    ("src/core/trie", &["hashbrown", "smallvec"]),
+    ("src/core/router", &["nightjar-mqtt", "nightjar-trie", "smallvec"]),
     ("src/core/shard", &["bincode", "nightjar-base", "nightjar-mqtt", "serde", "serde_bytes", "smallvec", "thiserror"]),
+    ("src/core/control", &["bincode", "nightjar-base", "nightjar-mqtt", "nightjar-trie", "serde", "thiserror"]),
     ("src/core/policy", &["nightjar-base", "nightjar-mqtt", "serde", "thiserror"]),
 ];
 

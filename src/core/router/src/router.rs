@@ -1,10 +1,9 @@
 //! The router: the trie, the subscribers in its slots, and the counts.
 
 use crate::plan::Plan;
-use crate::slab::Slab;
 use crate::subscribers::{Subscribers, Subscription};
-use crate::trie::{Place, Trie};
 use nightjar_mqtt::SubscriptionOptions;
+use nightjar_trie::{Place, Slab, Trie};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
 

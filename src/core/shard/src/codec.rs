@@ -1,13 +1,11 @@
-//! The rows' values: a format version, then bincode; split into parts where long.
+//! The rows' values: a format version, then bincode; split into parts where long (`base::parts`).
 //!
 //! What is written here is a format: a struct's fields are never changed. A new layout is a new struct under the next
 //! version number.
 
-use crate::keys;
 use crate::op::{ALONE, QueueLimits, Will};
-use crate::tables::{Change, TablesError};
 use bincode::Options;
-use nightjar_base::Wall;
+use nightjar_base::{TablesError, Wall};
 use nightjar_mqtt::{Message, SubscriptionOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,9 +16,6 @@ pub(crate) const VERSION: u8 = 1;
 
 /// The format of an identity with a home; of one without it is [`VERSION`].
 const IDENTITY: u8 = 2;
-
-/// The longest part of a value; sled keeps values up to 16 KiB in its pages, and syncs nothing else.
-pub(crate) const PART: usize = 12 * 1024;
 
 /// No row decodes to more: a packet is at most 256 MiB on the wire.
 const LIMIT: u64 = 1 << 30;
@@ -138,7 +133,7 @@ pub(crate) fn strip_version<'a>(key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8],
 /// The format version, which is at most `known`, and what follows it.
 fn split_version<'a>(key: &[u8], bytes: &'a [u8], known: u8) -> Result<(u8, &'a [u8]), TablesError> {
     match bytes.split_first() {
-        Some((&found, _)) if found > known => Err(TablesError::Newer { key: crate::tables::hex(key), found, known }),
+        Some((&found, _)) if found > known => Err(TablesError::newer(key, found, known)),
         Some((&found, rest)) if found != 0 => Ok((found, rest)),
         Some((found, _)) => Err(TablesError::corrupt(key, format_args!("format {found} does not exist"))),
         None => Err(TablesError::corrupt(key, "it is empty")),
@@ -148,26 +143,4 @@ fn split_version<'a>(key: &[u8], bytes: &'a [u8], known: u8) -> Result<(u8, &'a 
 /// The inverse of [`encode`].
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, TablesError> {
     read(key, strip_version(key, bytes)?)
-}
-
-/// Puts `bytes` as the row `base`, which had `old_parts` parts; returns how many it has now.
-pub(crate) fn put(changes: &mut Vec<Change>, base: &[u8], bytes: Vec<u8>, old_parts: u16) -> u16 {
-    let parts = if bytes.len() <= PART {
-        changes.push(Change { key: keys::part(base, 0), value: Some(bytes) });
-        1
-    } else {
-        let mut parts = 0_u16;
-        for chunk in bytes.chunks(PART) {
-            changes.push(Change { key: keys::part(base, parts), value: Some(chunk.to_vec()) });
-            parts = parts.checked_add(1).expect("a packet of 256 MiB has fewer than 65,535 parts of 12 KiB");
-        }
-        parts
-    };
-    changes.extend((parts..old_parts).map(|part| Change { key: keys::part(base, part), value: None }));
-    parts
-}
-
-/// Removes the row `base`, which has `parts` parts.
-pub(crate) fn remove(changes: &mut Vec<Change>, base: &[u8], parts: u16) {
-    changes.extend((0..parts).map(|part| Change { key: keys::part(base, part), value: None }));
 }

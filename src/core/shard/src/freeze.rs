@@ -4,12 +4,11 @@ use crate::codec::{self, IdentityV1, MetaV1, QueueV1, SubscriptionV1};
 use crate::keys;
 use crate::page::{self, Packer};
 use crate::queue::{PageRef, Weight};
-use crate::rows::{self, RowReader};
+use crate::rows::RowReader;
 use crate::session::{Cursor, Session};
 use crate::shard::Shard;
 use crate::shared::THRESHOLD;
-use crate::tables::{Change, Tables, TablesError};
-use nightjar_base::{SessionId, ShardId};
+use nightjar_base::{Change, SessionId, ShardId, Tables, TablesError, parts};
 use nightjar_mqtt::Message;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,10 +60,10 @@ impl Graves {
                 Row::Queue(id) => keys::queue(shard, id),
                 Row::Subscription(id, row) => keys::subscription(shard, id, row),
             };
-            codec::remove(changes, &base, parts);
+            parts::remove(changes, &base, parts);
         }
         for (id, page) in self.pages.drain(..) {
-            codec::remove(changes, &keys::page(shard, id, page.first), page.parts);
+            parts::remove(changes, &keys::page(shard, id, page.first), page.parts);
         }
     }
 }
@@ -103,12 +102,12 @@ impl Shard {
         self.proposers.freeze(shard, &mut changes);
         self.origins.freeze(shard, &mut changes);
         let meta = MetaV1 { applied: self.applied, next_session: self.next_session, next_message: self.shared.last() };
-        codec::put(&mut changes, &keys::meta(shard), codec::encode(&meta), 1);
+        parts::put(&mut changes, &keys::meta(shard), codec::encode(&meta), 1);
         self.frozen_applied = self.applied;
 
         changes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         debug_assert!(changes.windows(2).all(|pair| pair[0].key < pair[1].key), "one change a row");
-        self.frozen = Arc::new(rows::overlay(&self.frozen, changes));
+        self.frozen = Arc::new(Change::overlay(&self.frozen, changes));
         Ok(self.frozen.clone())
     }
 
@@ -191,12 +190,12 @@ fn freeze_identity(shard: ShardId, session: &mut Session, changes: &mut Vec<Chan
     };
     let value = codec::encode_identity(identity, session.home);
     let base = keys::identity(shard, session.id);
-    session.rows.identity_parts = codec::put(changes, &base, value, session.rows.identity_parts);
+    session.rows.identity_parts = parts::put(changes, &base, value, session.rows.identity_parts);
 }
 
 fn freeze_subscriptions(shard: ShardId, session: &mut Session, changes: &mut Vec<Change>) {
     for (row, parts) in std::mem::take(&mut session.rows.removed_subscriptions) {
-        codec::remove(changes, &keys::subscription(shard, session.id, row), parts);
+        parts::remove(changes, &keys::subscription(shard, session.id, row), parts);
     }
     for filter in std::mem::take(&mut session.rows.dirty_subscriptions) {
         let Some(subscribed) = session.subscriptions.get_mut(&filter).filter(|subscribed| subscribed.dirty) else {
@@ -218,7 +217,7 @@ fn freeze_subscriptions(shard: ShardId, session: &mut Session, changes: &mut Vec
             },
         });
         let base = keys::subscription(shard, session.id, subscribed.row);
-        subscribed.parts = codec::put(changes, &base, value, subscribed.parts);
+        subscribed.parts = parts::put(changes, &base, value, subscribed.parts);
     }
 }
 
@@ -228,7 +227,7 @@ fn freeze_queue(shard: ShardId, session: &mut Session, shared: &Shared, changes:
     }
     let queue = &mut session.queue;
     for page in queue.passed_pages() {
-        codec::remove(changes, &keys::page(shard, session.id, page.first), page.parts);
+        parts::remove(changes, &keys::page(shard, session.id, page.first), page.parts);
     }
     queue.drop_passed_pages();
 
@@ -241,7 +240,7 @@ fn freeze_queue(shard: ShardId, session: &mut Session, shared: &Shared, changes:
     }
     packed.extend(packer.finish());
     for (mut page, value) in packed {
-        page.parts = codec::put(changes, &keys::page(shard, session.id, page.first), value, 0);
+        page.parts = parts::put(changes, &keys::page(shard, session.id, page.first), value, 0);
         queue.pages.push_back(page);
     }
     queue.clear_tail();
@@ -254,5 +253,5 @@ fn freeze_queue(shard: ShardId, session: &mut Session, shared: &Shared, changes:
         inbound: session.inbound.clone(),
     });
     let base = keys::queue(shard, session.id);
-    session.rows.queue_parts = codec::put(changes, &base, value, session.rows.queue_parts);
+    session.rows.queue_parts = parts::put(changes, &base, value, session.rows.queue_parts);
 }

@@ -117,14 +117,6 @@ pub(crate) fn publisher(key: &[u8]) -> (ShardId, SessionId) {
     (ShardId(u16::from_be_bytes([key[3], key[4]])), SessionId(number(key, 5)))
 }
 
-/// The key of one part of a row.
-pub(crate) fn part(base: &[u8], part: u16) -> Vec<u8> {
-    let mut key = Vec::with_capacity(base.len() + 2);
-    key.extend_from_slice(base);
-    key.extend_from_slice(&part.to_be_bytes());
-    key
-}
-
 /// The number at `at` of a key whose length was checked.
 pub(crate) fn number(key: &[u8], at: usize) -> u64 {
     key[at..at + 8].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))

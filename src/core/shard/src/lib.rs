@@ -24,11 +24,11 @@ mod rows;
 mod session;
 mod shard;
 mod shared;
-mod tables;
+
+pub use nightjar_base::{Change, RowVisitor, Tables, TablesError};
 
 pub use effect::{DropReason, Due, Effect, Entry, Holder};
 pub use op::{ALONE, NEVER, Op, Origin, Overflow, QueueLimits, Replayed, Subscription, Target, Will};
 pub use proposers::BatchOutcome;
 pub use session::{Cursor, Session, Subscribed};
 pub use shard::{RetainedMessage, Shard};
-pub use tables::{Change, RowVisitor, Tables, TablesError};

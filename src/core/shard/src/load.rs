@@ -7,10 +7,8 @@ use crate::page;
 use crate::queue::{PageRef, Queue};
 use crate::session::{Cursor, Rows, Session, Subscribed};
 use crate::shard::Shard;
-use crate::tables::{Tables, TablesError};
-use nightjar_base::{SessionId, ShardId};
+use nightjar_base::{SessionId, ShardId, Tables, TablesError, parts};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 impl Shard {
     /// The shard that the tables hold: one scan.
@@ -18,21 +16,10 @@ impl Shard {
     /// # Errors
     /// When the tables cannot be read or are damaged.
     pub fn load(id: ShardId, tables: &dyn Tables) -> Result<Self, TablesError> {
-        let mut loader =
-            Loader { shard: Self::new(id), gone: Vec::new(), base: Vec::new(), value: Vec::new(), parts: 0 };
+        let mut loader = Loader { shard: Self::new(id), gone: Vec::new(), parts: 0 };
         let (from, to) = keys::bounds(id);
-        let mut failure = None;
-        tables.range(&from, &to, &mut |key, value| match loader.part(key, value) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        match failure {
-            Some(error) => Err(error),
-            None => loader.finish(),
-        }
+        parts::scan(tables, &from, &to, &mut |base, value, parts| loader.row(base, value, parts))?;
+        loader.finish()
     }
 
     /// Becomes what the tables hold now, as after a snapshot of another replica; says no less than before.
@@ -47,69 +34,40 @@ impl Shard {
     }
 }
 
-/// Puts parts together into rows, and rows into the shard.
+/// Puts rows into the shard.
 struct Loader {
     shard: Shard,
     /// What was done with out of order, for each session that has some.
     gone: Vec<(SessionId, Vec<u64>)>,
-    /// The row that is under way.
-    base: Vec<u8>,
-    value: Vec<u8>,
+    /// How many parts the row has that is taken in.
     parts: u16,
 }
 
 impl Loader {
-    fn part(&mut self, key: &[u8], value: &[u8]) -> Result<(), TablesError> {
-        let Some((base, part)) = key.split_last_chunk::<2>() else {
-            return Err(TablesError::corrupt(key, "no row has such a short key"));
-        };
-        if self.parts == 0 || base != self.base {
-            self.row()?;
-            self.base.clear();
-            self.base.extend_from_slice(base);
-            self.value.clear();
-            self.parts = 0;
-        }
-        if u16::from_be_bytes(*part) != self.parts {
-            return Err(TablesError::corrupt(key, format_args!("part {} before it is missing", self.parts)));
-        }
-        self.value.extend_from_slice(value);
-        self.parts = self.parts.checked_add(1).ok_or_else(|| TablesError::corrupt(key, "too many parts"))?;
-        Ok(())
-    }
-
-    /// Takes in the row that is under way.
-    fn row(&mut self) -> Result<(), TablesError> {
-        if self.parts == 0 {
-            return Ok(());
-        }
-        let (base, value) = (std::mem::take(&mut self.base), std::mem::take(&mut self.value));
+    fn row(&mut self, base: &[u8], value: &[u8], parts: u16) -> Result<(), TablesError> {
+        self.parts = parts;
         let kind = base.get(2).and_then(|&kind| Kind::from_u8(kind));
         let Some(kind) = kind.filter(|kind| kind.base_length() == base.len()) else {
-            return Err(TablesError::corrupt(&base, "no row has such a key"));
+            return Err(TablesError::corrupt(base, "no row has such a key"));
         };
         match kind {
-            Kind::Meta => self.meta(&base, &value)?,
-            Kind::Identity => self.identity(&base, &value)?,
-            Kind::Queue => self.queue(&base, &value)?,
-            Kind::Subscription => self.subscription(&base, &value)?,
-            Kind::Page => self.page(&base, &value)?,
-            Kind::Message => self.shard.shared.restore_row(keys::number(&base, 3), self.parts),
-            Kind::Proposer => self.shard.proposers.restore(keys::number(&base, 3), &base, &value)?,
-            Kind::Origin => {
-                self.shard.origins.restore(keys::publisher(&base), self.parts, &base, &value)?;
-            }
+            Kind::Meta => self.meta(base, value)?,
+            Kind::Identity => self.identity(base, value)?,
+            Kind::Queue => self.queue(base, value)?,
+            Kind::Subscription => self.subscription(base, value)?,
+            Kind::Page => self.page(base, value)?,
+            Kind::Message => self.shard.shared.restore_row(keys::number(base, 3), parts),
+            Kind::Proposer => self.shard.proposers.restore(keys::number(base, 3), base, value)?,
+            Kind::Origin => self.shard.origins.restore(keys::publisher(base), parts, base, value)?,
             Kind::Retained => {
-                let row = keys::number(&base, 3);
-                for (topic, expires) in self.shard.retained.restore(row, self.parts, &base, &value)? {
+                let row = keys::number(base, 3);
+                for (topic, expires) in self.shard.retained.restore(row, parts, base, value)? {
                     if let Some(at) = expires {
                         self.shard.deadlines.set(at, Deadline::Retained(topic));
                     }
                 }
             }
         }
-        // Their capacity serves the next row.
-        (self.base, self.value) = (base, value);
         Ok(())
     }
 
@@ -215,7 +173,6 @@ impl Loader {
     }
 
     fn finish(mut self) -> Result<Shard, TablesError> {
-        self.row()?;
         for (id, gone) in &self.gone {
             let Some(session) = self.shard.sessions.get_mut(id) else { continue };
             session.queue.restore_gone(gone);

@@ -8,8 +8,7 @@ use crate::codec::{self, OriginsV1};
 use crate::keys;
 use crate::op::Origin;
 use crate::shard::Shard;
-use crate::tables::{Change, TablesError};
-use nightjar_base::{SessionId, ShardId};
+use nightjar_base::{Change, SessionId, ShardId, TablesError, parts};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A session, seen from any shard: its shard, and its number there.
@@ -105,10 +104,10 @@ impl Origins {
             let base = keys::origin(shard, publisher);
             let parts = self.rows.remove(&publisher).unwrap_or(0);
             if let Some(notes) = self.notes.get(&publisher) {
-                let parts = codec::put(changes, &base, codec::encode(&notes.row()), parts);
+                let parts = parts::put(changes, &base, codec::encode(&notes.row()), parts);
                 self.rows.insert(publisher, parts);
             } else {
-                codec::remove(changes, &base, parts);
+                parts::remove(changes, &base, parts);
             }
         }
     }

@@ -10,7 +10,7 @@
 use crate::codec;
 use crate::effect::Entry;
 use crate::queue::{PageRef, Weight};
-use crate::tables::TablesError;
+use nightjar_base::{TablesError, parts};
 use nightjar_mqtt::{Message, QoS};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Packer {
         };
         self.scratch.clear();
         codec::write(&body, &mut self.scratch);
-        let full = !self.bytes.is_empty() && self.bytes.len() + HEAD + self.scratch.len() > codec::PART;
+        let full = !self.bytes.is_empty() && self.bytes.len() + HEAD + self.scratch.len() > parts::LENGTH;
         let before = if full { self.finish() } else { None };
         if self.bytes.is_empty() {
             self.bytes.push(codec::VERSION);

@@ -13,8 +13,7 @@ use crate::effect::Effect;
 use crate::keys;
 use crate::op::{ALONE, Op};
 use crate::shard::Shard;
-use crate::tables::{Change, TablesError};
-use nightjar_base::ShardId;
+use nightjar_base::{Change, ShardId, TablesError, parts};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many homes that are gone are remembered: more processes than die while a batch is under way.
@@ -145,10 +144,10 @@ impl Proposers {
         for home in std::mem::take(&mut self.dirty) {
             let base = keys::proposer(shard, home);
             if let Some(&Proposer { last, gone }) = self.homes.get(&home) {
-                codec::put(changes, &base, codec::encode(&ProposerV1 { last, gone }), 0);
+                parts::put(changes, &base, codec::encode(&ProposerV1 { last, gone }), 0);
                 self.stored.insert(home);
             } else if self.stored.remove(&home) {
-                codec::remove(changes, &base, 1);
+                parts::remove(changes, &base, 1);
             }
         }
     }

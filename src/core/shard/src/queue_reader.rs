@@ -7,8 +7,7 @@ use crate::queue::Queue;
 use crate::rows::RowReader;
 use crate::session::Session;
 use crate::shared::SharedMessages;
-use crate::tables::TablesError;
-use nightjar_base::ShardId;
+use nightjar_base::{ShardId, TablesError};
 use nightjar_mqtt::{Message, QoS};
 use std::sync::Arc;
 

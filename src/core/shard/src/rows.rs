@@ -1,7 +1,6 @@
 //! Reading rows: the frozen changes above the tables.
 
-use crate::keys;
-use crate::tables::{Change, Tables, TablesError};
+use nightjar_base::{Change, Tables, TablesError, parts};
 
 /// Reads rows as they will be when the frozen changes are in the tables.
 #[derive(Clone, Copy)]
@@ -23,7 +22,7 @@ impl RowReader<'_> {
     pub(crate) fn row(&self, base: &[u8], parts: u16) -> Result<Vec<u8>, TablesError> {
         let mut whole = Vec::new();
         for part in 0..parts {
-            let key = keys::part(base, part);
+            let key = parts::key(base, part);
             let value = self.get(&key)?.ok_or_else(|| TablesError::corrupt(&key, "it is missing"))?;
             if whole.is_empty() {
                 whole = value;
@@ -33,22 +32,4 @@ impl RowReader<'_> {
         }
         Ok(whole)
     }
-}
-
-/// `newer` laid over `older`; both are ordered by key, and so is the result.
-pub(crate) fn overlay(older: &[Change], newer: Vec<Change>) -> Vec<Change> {
-    if older.is_empty() {
-        return newer;
-    }
-    let mut merged = Vec::with_capacity(older.len() + newer.len());
-    let mut older = older.iter().peekable();
-    for change in newer {
-        while let Some(before) = older.next_if(|old| old.key < change.key) {
-            merged.push(before.clone());
-        }
-        older.next_if(|old| old.key == change.key);
-        merged.push(change);
-    }
-    merged.extend(older.cloned());
-    merged
 }

@@ -3,8 +3,7 @@
 use crate::codec;
 use crate::keys;
 use crate::rows::RowReader;
-use crate::tables::{Change, TablesError};
-use nightjar_base::ShardId;
+use nightjar_base::{Change, ShardId, TablesError, parts};
 use nightjar_mqtt::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +53,7 @@ impl SharedMessages {
     /// Writes a message that `references` entries of new pages name; returns its id.
     pub(crate) fn add(&mut self, shard: ShardId, message: &Message, references: u64, changes: &mut Vec<Change>) -> u64 {
         self.last += 1;
-        let parts = codec::put(changes, &keys::message(shard, self.last), codec::encode(message), 0);
+        let parts = parts::put(changes, &keys::message(shard, self.last), codec::encode(message), 0);
         self.rows.insert(self.last, Row { parts, references });
         self.last
     }
@@ -64,7 +63,7 @@ impl SharedMessages {
         let Some(row) = self.rows.get_mut(&id) else { return };
         row.references = row.references.saturating_sub(1);
         if row.references == 0 {
-            codec::remove(changes, &keys::message(shard, id), row.parts);
+            parts::remove(changes, &keys::message(shard, id), row.parts);
             self.rows.remove(&id);
         }
     }

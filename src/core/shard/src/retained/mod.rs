@@ -5,9 +5,8 @@ mod matching;
 use crate::codec::{self, RetainedV1};
 use crate::keys;
 use crate::rows::RowReader;
-use crate::tables::{Change, TablesError};
 use matching::Verdict;
-use nightjar_base::{ShardId, Wall};
+use nightjar_base::{Change, ShardId, TablesError, Wall, parts};
 use nightjar_mqtt::Message;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -260,7 +259,7 @@ impl Index {
     /// Adds what a freeze must write, and lets go of large messages.
     pub(crate) fn freeze(&mut self, shard: ShardId, changes: &mut Vec<Change>) {
         for (row, parts) in self.removed.drain(..) {
-            codec::remove(changes, &keys::retained(shard, row), parts);
+            parts::remove(changes, &keys::retained(shard, row), parts);
         }
         for number in self.dirty.drain(..) {
             let Some(row) = self.rows.get_mut(&number).filter(|row| row.dirty) else { continue };
@@ -275,7 +274,7 @@ impl Index {
                 }
                 packed.push(RetainedV1 { index: retained.index, at: retained.at, message });
             }
-            row.parts = codec::put(changes, &keys::retained(shard, number), codec::encode(&packed), row.parts);
+            row.parts = parts::put(changes, &keys::retained(shard, number), codec::encode(&packed), row.parts);
         }
         self.dirty_bytes = 0;
     }

@@ -1,4 +1,4 @@
-//! The checkpointed state, seen from inside: rows of bytes, ordered by their keys.
+//! The checkpointed state of a machine, seen from inside: rows of bytes, ordered by their keys.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -7,7 +7,7 @@ use thiserror::Error;
 /// Is called with one row's key and value after another until it breaks.
 pub type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
-/// Checkpointed rows. The shard only reads them; whoever owns them applies the [`Change`]s of a freeze.
+/// Checkpointed rows. A machine only reads them; whoever owns them applies the [`Change`]s of a freeze.
 pub trait Tables {
     /// The row's value.
     ///
@@ -29,6 +29,27 @@ pub struct Change {
     pub key: Vec<u8>,
     /// Its new value; `None` removes it.
     pub value: Option<Vec<u8>>,
+}
+
+impl Change {
+    /// `newer` laid over `older`; both are ordered by key, and so is the result.
+    #[must_use]
+    pub fn overlay(older: &[Self], newer: Vec<Self>) -> Vec<Self> {
+        if older.is_empty() {
+            return newer;
+        }
+        let mut merged = Vec::with_capacity(older.len() + newer.len());
+        let mut older = older.iter().peekable();
+        for change in newer {
+            while let Some(before) = older.next_if(|old| old.key < change.key) {
+                merged.push(before.clone());
+            }
+            older.next_if(|old| old.key == change.key);
+            merged.push(change);
+        }
+        merged.extend(older.cloned());
+        merged
+    }
 }
 
 /// Why rows could not be read.
@@ -63,10 +84,16 @@ impl TablesError {
     pub fn corrupt(key: &[u8], what: impl std::fmt::Display) -> Self {
         Self::Corrupt { key: hex(key), what: what.to_string() }
     }
+
+    /// Format `found` at `key`, where formats up to `known` are known.
+    #[must_use]
+    pub fn newer(key: &[u8], found: u8, known: u8) -> Self {
+        Self::Newer { key: hex(key), found, known }
+    }
 }
 
 /// `bytes` in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.

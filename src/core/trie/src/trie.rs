@@ -32,14 +32,28 @@ impl Default for Node {
 }
 
 /// Where a filter's slot is: at a node, and which of its two.
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
     node: u32,
     multi: bool,
 }
 
+impl Place {
+    /// Where the place is after [`Trie::compact`], which returned `nodes`.
+    #[must_use]
+    pub fn moved(self, nodes: &[u32]) -> Self {
+        Self { node: nodes[self.node as usize], ..self }
+    }
+}
+
+impl Default for Trie {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Filters to slots.
-pub(crate) struct Trie {
+pub struct Trie {
     nodes: Slab<Node>,
     levels: Levels,
     /// Nodes by (parent, level), both read from the node itself.
@@ -47,6 +61,7 @@ pub(crate) struct Trie {
     hasher: DefaultHashBuilder,
 }
 
+#[inline]
 fn edge_hash(hasher: &DefaultHashBuilder, parent: u32, level: u32) -> u64 {
     hasher.hash_one(u64::from(parent) << 32 | u64::from(level))
 }
@@ -62,19 +77,23 @@ fn path(filter: &str) -> (impl Iterator<Item = &str>, bool) {
 }
 
 impl Trie {
-    pub(crate) fn new() -> Self {
+    /// No filters.
+    #[must_use]
+    pub fn new() -> Self {
         let mut nodes = Slab::new();
         nodes.insert(Node::default());
         Self { nodes, levels: Levels::new(), edges: HashTable::new(), hasher: DefaultHashBuilder::default() }
     }
 
+    #[inline]
     fn child(&self, parent: u32, level: u32) -> Option<u32> {
         let same = |&number: &u32| self.nodes[number].parent == parent && self.nodes[number].level == level;
         self.edges.find(edge_hash(&self.hasher, parent, level), same).copied()
     }
 
     /// Where `filter` is, if the trie has its path.
-    pub(crate) fn find(&self, filter: &str) -> Option<Place> {
+    #[must_use]
+    pub fn find(&self, filter: &str) -> Option<Place> {
         let (levels, multi) = path(filter);
         let mut node = ROOT;
         for text in levels {
@@ -87,7 +106,7 @@ impl Trie {
     }
 
     /// Where `filter` is; its path is made if it is not there. A place without a slot must be given one or pruned.
-    pub(crate) fn make(&mut self, filter: &str) -> Place {
+    pub fn make(&mut self, filter: &str) -> Place {
         let (levels, multi) = path(filter);
         let mut node = ROOT;
         for text in levels {
@@ -122,18 +141,21 @@ impl Trie {
         self.edges.insert_unique(hash(&number), number, hash);
     }
 
-    pub(crate) fn slot(&self, place: Place) -> Option<u32> {
+    /// The slot at `place`.
+    #[must_use]
+    pub fn slot(&self, place: Place) -> Option<u32> {
         let node = &self.nodes[place.node];
         Some(if place.multi { node.multi } else { node.exact }).filter(|&slot| slot != NONE)
     }
 
-    pub(crate) fn set_slot(&mut self, place: Place, slot: u32) {
+    /// Gives `place` its slot.
+    pub fn set_slot(&mut self, place: Place, slot: u32) {
         let node = &mut self.nodes[place.node];
         *(if place.multi { &mut node.multi } else { &mut node.exact }) = slot;
     }
 
     /// Takes the slot from `place`, and every node that then leads nowhere.
-    pub(crate) fn prune(&mut self, place: Place) {
+    pub fn prune(&mut self, place: Place) {
         self.set_slot(place, NONE);
         let mut number = place.node;
         while number != ROOT {
@@ -161,7 +183,7 @@ impl Trie {
     ///
     /// The active nodes are those whose prefix matches the topic so far. At most two follow from each, and no node is
     /// active twice, so there are never more than the filters in the trie have prefixes of this length.
-    pub(crate) fn walk(&self, topic: &str, mut visit: impl FnMut(u32) -> ControlFlow<()>) -> ControlFlow<()> {
+    pub fn walk(&self, topic: &str, mut visit: impl FnMut(u32) -> ControlFlow<()>) -> ControlFlow<()> {
         let mut active: SmallVec<[u32; 16]> = smallvec![ROOT];
         let mut next: SmallVec<[u32; 16]> = SmallVec::new();
         // [MQTT-4.7.2-1]: no filter that begins with a wildcard matches a topic that begins with `$`.
@@ -202,21 +224,44 @@ impl Trie {
         ControlFlow::Continue(())
     }
 
-    pub(crate) fn nodes(&self) -> usize {
+    /// The filter at `place`.
+    #[must_use]
+    pub fn filter(&self, place: Place) -> String {
+        let mut levels: SmallVec<[&str; 16]> = SmallVec::new();
+        if place.multi {
+            levels.push("#");
+        }
+        let mut number = place.node;
+        while number != ROOT {
+            let node = &self.nodes[number];
+            levels.push(if node.level == PLUS { "+" } else { self.levels.text(node.level) });
+            number = node.parent;
+        }
+        levels.reverse();
+        levels.join("/")
+    }
+
+    /// How many nodes there are, the root included.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
         self.nodes.live()
     }
 
     /// Entries in use, and entries that memory is held for.
-    pub(crate) fn fill(&self) -> (usize, usize) {
+    #[must_use]
+    pub fn fill(&self) -> (usize, usize) {
         (self.nodes.live() + self.levels.live(), self.nodes.occupied() + self.levels.occupied())
     }
 
-    pub(crate) fn memory(&self) -> usize {
+    /// About how many bytes it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
         self.nodes.memory() + self.levels.memory() + self.edges.allocation_size()
     }
 
-    /// Gives memory back; `slots` has the new number of each old slot.
-    pub(crate) fn compact(&mut self, slots: &[u32]) {
+    /// Gives memory back; `slots` has the new number of each old slot, or nothing if they keep theirs.
+    /// Returns what [`Place::moved`] needs: every place that was kept is another now.
+    pub fn compact(&mut self, slots: &[u32]) -> Vec<u32> {
         let levels = self.levels.compact();
         let nodes = self.nodes.compact();
         // `NONE` and `PLUS` are beyond every table.
@@ -239,5 +284,6 @@ impl Trie {
         for number in edges {
             self.add_edge(number);
         }
+        nodes
     }
 }

@@ -31,12 +31,14 @@ impl Levels {
         Self { entries: Slab::new(), table: HashTable::new(), hasher: DefaultHashBuilder::default(), text_bytes: 0 }
     }
 
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "both halves are folded into the one that is kept")]
     fn hash(&self, text: &str) -> u32 {
         let hash = self.hasher.hash_one(text);
         (hash ^ (hash >> 32)) as u32
     }
 
+    #[inline]
     fn find_hashed(&self, hash: u32, text: &str) -> Option<u32> {
         let same = |&number: &u32| {
             let level = &self.entries[number];
@@ -45,7 +47,13 @@ impl Levels {
         self.table.find(wide(hash), same).copied()
     }
 
+    /// The text of a number.
+    pub(crate) fn text(&self, number: u32) -> &str {
+        &self.entries[number].text
+    }
+
     /// The number of `text`, if any filter contains it.
+    #[inline]
     pub(crate) fn find(&self, text: &str) -> Option<u32> {
         self.find_hashed(self.hash(text), text)
     }

@@ -4,20 +4,26 @@ use std::mem::size_of;
 use std::ops::{Index, IndexMut};
 
 /// No entry.
-pub(crate) const NONE: u32 = u32::MAX;
+pub const NONE: u32 = u32::MAX;
 
 /// Entries of one kind, numbered; the numbers of removed entries are given out again.
-pub(crate) struct Slab<T> {
+pub struct Slab<T> {
     entries: Vec<T>,
     free: Vec<u32>,
 }
 
 impl<T: Default> Slab<T> {
-    pub(crate) const fn new() -> Self {
+    /// No entries.
+    #[must_use]
+    pub const fn new() -> Self {
         Self { entries: Vec::new(), free: Vec::new() }
     }
 
-    pub(crate) fn insert(&mut self, value: T) -> u32 {
+    /// Adds an entry; returns its number.
+    ///
+    /// # Panics
+    /// With 2^32 entries.
+    pub fn insert(&mut self, value: T) -> u32 {
         if let Some(number) = self.free.pop() {
             self[number] = value;
             return number;
@@ -31,35 +37,42 @@ impl<T: Default> Slab<T> {
         number
     }
 
-    pub(crate) fn remove(&mut self, number: u32) -> T {
+    /// Takes out an entry that is in use.
+    pub fn remove(&mut self, number: u32) -> T {
         self.free.push(number);
         std::mem::take(&mut self[number])
     }
 
     /// Entries in use.
-    pub(crate) fn live(&self) -> usize {
+    #[must_use]
+    pub fn live(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
     /// Entries in use or waiting to be used again.
-    pub(crate) fn occupied(&self) -> usize {
+    #[must_use]
+    pub fn occupied(&self) -> usize {
         self.entries.len()
     }
 
-    pub(crate) fn memory(&self) -> usize {
+    /// The bytes of the table.
+    #[must_use]
+    pub fn memory(&self) -> usize {
         self.entries.capacity() * size_of::<T>() + self.free.capacity() * size_of::<u32>()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    /// The entries in the order of their numbers, those that were removed as their default.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter()
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+    /// The same, to change.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.entries.iter_mut()
     }
 
     /// Closes the gaps that removed entries left, in order. Returns the new number of each old one.
-    pub(crate) fn compact(&mut self) -> Vec<u32> {
+    pub fn compact(&mut self) -> Vec<u32> {
         let mut moved = vec![0; self.entries.len()];
         for &number in &self.free {
             moved[number as usize] = NONE;
@@ -76,6 +89,12 @@ impl<T: Default> Slab<T> {
         self.entries.shrink_to_fit();
         self.free = Vec::new();
         moved
+    }
+}
+
+impl<T: Default> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
