@@ -5,5 +5,5 @@
 mod ids;
 mod time;
 
-pub use ids::{ClientId, Position, SessionId, ShardId};
+pub use ids::{ClientId, Home, NodeId, Position, SessionId, ShardId};
 pub use time::{Tick, Wall};
