@@ -1,11 +1,10 @@
 //! TLS towards a remote broker: whose certificates are believed, and which one is shown.
 
-use super::tls::{TlsProblem, certificates, problem, read, warn_of_readable_key};
+use super::tls::{TlsProblem, certificates, private_key, problem};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,9 +43,7 @@ impl DialTls {
         let mut config = match &settings.pair {
             Some((chain_path, key_path)) => {
                 let chain = certificates("certificate", chain_path)?;
-                let key = PrivateKeyDer::from_pem_slice(&read("key", key_path)?)
-                    .map_err(|error| problem("key", key_path, format!("expected a private key in PEM: {error}")))?;
-                warn_of_readable_key(key_path);
+                let key = private_key("key", key_path)?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| problem("key", key_path, error))?
             }
             None => builder.with_no_client_auth(),
