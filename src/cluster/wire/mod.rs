@@ -21,6 +21,7 @@
 //! | `host` | the other end of the links: hears hellos, hands requests over |
 //! | `hello` | who may speak to whom |
 //! | `socket`, `tls` | a byte stream, plain or within TLS; certificates |
+//! | `switch` | [`Switch`]: the transport within one process, which can be cut and slowed down |
 //!
 //! Only this room names tonic and prost.
 
@@ -33,6 +34,7 @@ mod link;
 mod outbox;
 mod ports;
 mod socket;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -45,5 +47,6 @@ mod proto {
 }
 
 pub use ports::{BoxFuture, CallError, LARGEST_PAYLOAD, Lane, Peer, Refusal, Request, Service, Transport};
+pub use switch::{Port, Switch, Weather};
 pub use tls::{Security, Tls, TlsFiles};
 pub use wire::{Settings, Wire};

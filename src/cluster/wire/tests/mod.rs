@@ -1,10 +1,11 @@
-//! The wire over real sockets.
+//! The wire over real sockets, and the switch.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod bounds;
 mod links;
 mod refused;
+mod switch;
 
 use super::tls::Security;
 use super::{BoxFuture, CallError, LARGEST_PAYLOAD, Lane, Peer, Refusal, Request, Service, Settings, Transport, Wire};
