@@ -5,6 +5,7 @@ pub mod auth;
 pub mod bridge;
 pub mod broker;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod env;
 pub mod import;

@@ -47,6 +47,8 @@ const LONGEST: usize = 700;
 /// Paths that only files under the given prefix may name, and why.
 const BANNED: &[(&str, &str, &str)] = &[
     ("sled", "src/store/sled", "only store/sled.rs names sled"),
+    ("tonic", "src/cluster/wire/", "only cluster/wire names tonic"),
+    ("prost", "src/cluster/wire/", "only cluster/wire names prost"),
     ("tokio::net", "src/env/", "only env opens sockets"),
     ("tokio::time::Instant", "src/env/", "only env reads clocks"),
     ("Instant::now", "src/env/", "only env reads clocks"),
@@ -221,7 +223,9 @@ fn paths(code: &str) -> Vec<(usize, String)> {
 /// crate's, since a variable or a module may be called so too.
 fn names(path: &str, banned: &str) -> bool {
     match banned {
-        "sled" | "getrandom" => path.strip_prefix(banned).is_some_and(|rest| rest.starts_with("::")),
+        "sled" | "getrandom" | "tonic" | "prost" => {
+            path.strip_prefix(banned).is_some_and(|rest| rest.starts_with("::"))
+        }
         _ => format!("::{path}::").contains(&format!("::{banned}::")),
     }
 }
@@ -390,6 +394,11 @@ const MADE_UP: &[(&str, &str, usize)] = &[
     ("src/store/journal.rs", "fn f(d: &sled::Db) {}", 1),
     ("src/store/sled.rs", "fn f(d: &sled::Db) {}", 0),
     ("src/store/journal.rs", "mod sled;\nuse self::sled::Tables; // sled::Db\nconst A: &str = \"sled::Db\";", 0),
+    ("src/cluster/lease.rs", "use tonic::Status;", 1),
+    ("src/cluster/lease.rs", "use prost::Message;", 1),
+    ("src/cluster/wire/dial.rs", "use tonic::Status;\nuse prost::Message;", 0),
+    ("src/cluster/lease.rs", "use crate::broker::Broker;\nuse crate::admin::Health;", 2),
+    ("src/broker/ports.rs", "use crate::cluster::wire::Transport;", 1),
     ("src/broker/listen.rs", "use tokio::net::TcpStream;", 1),
     ("src/broker/listen.rs", "use tokio::{\n    sync::Notify,\n    net::TcpStream,\n};", 3),
     ("src/env/net.rs", "use tokio::net::TcpStream;", 0),

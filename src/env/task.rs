@@ -6,7 +6,8 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use tokio::time::{Interval, error::Elapsed};
+pub use tokio::task::JoinHandle as Task;
+pub use tokio::time::{Interval, Sleep, error::Elapsed};
 
 /// How many cores this process may use.
 #[must_use]
@@ -45,6 +46,11 @@ pub async fn pause() {
 /// Sleeps.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// A sleep that has begun when this returns, whenever it is waited for.
+pub fn timer(duration: Duration) -> Sleep {
+    tokio::time::sleep(duration)
 }
 
 /// Wakes every `period`, first after one period. A wake-up that was missed is left out, not made up for.

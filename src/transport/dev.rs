@@ -65,7 +65,7 @@ impl Authority {
     /// When a name is none, or the crypto library gives no key.
     pub fn server(&self, names: &[String]) -> Result<Signed, Error> {
         let name = names.first().map_or("localhost", String::as_str);
-        self.sign(params(name, names, self.now)?, ExtendedKeyUsagePurpose::ServerAuth)
+        self.sign(params(name, names, self.now)?, &[ExtendedKeyUsagePurpose::ServerAuth])
     }
 
     /// A certificate for a client called `name`.
@@ -73,10 +73,20 @@ impl Authority {
     /// # Errors
     /// When the crypto library gives no key.
     pub fn client(&self, name: &str, names: &[String]) -> Result<Signed, Error> {
-        self.sign(params(name, names, self.now)?, ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(params(name, names, self.now)?, &[ExtendedKeyUsagePurpose::ClientAuth])
     }
 
-    fn sign(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Result<Signed, Error> {
+    /// A certificate for a node of a cluster that is reached by `names`: it is a server to the others, and their
+    /// client.
+    ///
+    /// # Errors
+    /// When a name is none, or the crypto library gives no key.
+    pub fn node(&self, name: &str, names: &[String]) -> Result<Signed, Error> {
+        let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params(name, names, self.now)?, &both)
+    }
+
+    fn sign(&self, mut params: CertificateParams, usages: &[ExtendedKeyUsagePurpose]) -> Result<Signed, Error> {
         let mut serial = [0; 16];
         entropy::fill(&mut serial);
         // Positive, and of one length.
@@ -85,7 +95,7 @@ impl Authority {
         params.serial_number = Some(serial.clone());
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = usages.to_vec();
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Signed { certificate: certificate.pem(), key: key.serialize_pem(), serial })

@@ -42,3 +42,4 @@ pub use dial_tls::{DialTls, DialTlsSettings};
 pub use remote::{Kind, Remote};
 pub use socket::Socket;
 pub use tls::{CertificateUser, Renewal, Shown, Tls, TlsInfo, TlsProblem, TlsSettings};
+pub(crate) use tls::{certificates, private_key, problem};

@@ -184,13 +184,6 @@ impl Tls {
     }
 }
 
-/// The warnings that the files deserve though they can be used.
-fn warn_of_readable_key(path: &Path) {
-    if fs::metadata(path).is_ok_and(|found| found.mode() & 0o004 != 0) {
-        tracing::warn!(key = %path.display(), "this private key can be read by everybody on this machine: chmod o-r it");
-    }
-}
-
 fn paths(settings: &TlsSettings) -> impl Iterator<Item = &PathBuf> {
     let pairs = settings.pairs.iter().flat_map(|(chain, key)| [chain, key]);
     pairs.chain(&settings.client_ca).chain(&settings.crl)
@@ -203,7 +196,7 @@ fn stamps(settings: &TlsSettings) -> Vec<Stamp> {
     paths(settings).map(stamp).collect()
 }
 
-pub(super) fn problem(key: &'static str, path: &Path, what: impl std::fmt::Display) -> TlsProblem {
+pub(crate) fn problem(key: &'static str, path: &Path, what: impl std::fmt::Display) -> TlsProblem {
     TlsProblem { key, text: format!("{}: {what}", path.display()) }
 }
 
@@ -212,15 +205,11 @@ fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsProblem> {
 }
 
 /// A certificate chain and its key.
-pub(super) fn pair(
+pub(crate) fn pair(
     chain_path: &Path,
     key_path: &Path,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsProblem> {
-    let chain = certificates("certificate", chain_path)?;
-    let key = PrivateKeyDer::from_pem_slice(&read("key", key_path)?)
-        .map_err(|error| problem("key", key_path, format!("expected a private key in PEM: {error}")))?;
-    warn_of_readable_key(key_path);
-    Ok((chain, key))
+    Ok((certificates("certificate", chain_path)?, private_key("key", key_path)?))
 }
 
 fn load(settings: &TlsSettings) -> Result<Loaded, TlsProblem> {
@@ -254,11 +243,22 @@ fn load(settings: &TlsSettings) -> Result<Loaded, TlsProblem> {
     Ok(Loaded { config: Arc::new(config), expires, authorities, revoked, stamps })
 }
 
-pub(super) fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+/// The certificates in a file that a setting names; there is at least one.
+pub(crate) fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
     let text = read(key, path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let all = all.map_err(|error| problem(key, path, format!("expected certificates in PEM: {error}")))?;
     if all.is_empty() { Err(problem(key, path, "expected certificates in PEM, found none")) } else { Ok(all) }
+}
+
+/// The private key in a file that a setting names. It can be used if others may read it too, and deserves a warning.
+pub(crate) fn private_key(key: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
+    let private = PrivateKeyDer::from_pem_slice(&read(key, path)?)
+        .map_err(|error| problem(key, path, format!("expected a private key in PEM: {error}")))?;
+    if fs::metadata(path).is_ok_and(|found| found.mode() & 0o004 != 0) {
+        tracing::warn!(key = %path.display(), "this private key can be read by everybody on this machine: chmod o-r it");
+    }
+    Ok(private)
 }
 
 type Verifier = Arc<dyn rustls::server::danger::ClientCertVerifier>;
