@@ -147,22 +147,35 @@ impl Broker {
             stopping: AtomicBool::new(false),
             half_open: AtomicUsize::new(0),
         });
-        broker.take_up_sessions();
+        (0..broker.store.shard_count()).for_each(|shard| broker.take_up_sessions(ShardId(shard)));
         broker
     }
 
-    /// Makes subscribers and routes of the sessions that the store has.
-    fn take_up_sessions(&self) {
-        for shard in 0..self.store.shard_count() {
-            let shard = ShardId(shard);
-            let store = self.store.lock(shard);
-            for session in store.sessions() {
-                let subscriber = self.add_session(shard, session.id(), session.client_id(), session.user());
-                subscriber.note_sent(self.may_be_sent(session), session.sent());
-                for (filter, subscribed) in session.subscriptions() {
-                    self.add_route(&subscriber, filter, subscribed.options);
-                }
+    /// Makes subscribers and routes of the sessions that a shard has.
+    fn take_up_sessions(&self, shard: ShardId) {
+        let store = self.store.lock(shard);
+        for session in store.sessions() {
+            let subscriber = self.add_session(shard, session.id(), session.client_id(), session.user());
+            subscriber.note_sent(self.may_be_sent(session), session.sent());
+            for (filter, subscribed) in session.subscriptions() {
+                self.add_route(&subscriber, filter, subscribed.options);
             }
+        }
+    }
+
+    /// Takes back [`Self::take_up_sessions`]. Whose session it was must come again.
+    fn forget_sessions(&self, shard: ShardId) {
+        let sessions: Vec<(SessionId, Vec<Arc<str>>)> = {
+            let store = self.store.lock(shard);
+            let filters = |session: &nightjar_shard::Session| session.subscriptions().map(|(f, _)| f.clone()).collect();
+            store.sessions().map(|session| (session.id(), filters(session))).collect()
+        };
+        for (session, filters) in sessions {
+            let subscriber = self.session(shard, session);
+            if let Some(peer) = subscriber.and_then(|subscriber| subscriber.peer().clone()) {
+                peer.close(peer::Close::StoreFailed);
+            }
+            self.remove_session(shard, session, &filters);
         }
     }
 

@@ -125,6 +125,15 @@ impl Sink for JournalSink {
         }
     }
 
+    fn replacing(&mut self, shard: ShardId) {
+        self.last = None;
+        self.broker.forget_sessions(shard);
+    }
+
+    fn replaced(&mut self, shard: ShardId) {
+        self.broker.take_up_sessions(shard);
+    }
+
     fn applied(&mut self, _position: Position) {
         self.last = None;
         self.broker.count_stored();

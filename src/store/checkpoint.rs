@@ -7,12 +7,12 @@
 //! segment goes when every shard has passed it at its checkpoint *before* the last.
 
 use super::core::{Core, PartJob};
-use super::engine::{EngineError, checkpoint_change, chunks};
+use super::engine::{EngineError, Stand, chunks};
 use super::record::encode_parts;
 use super::segment;
 use super::stats::Counters;
 use nightjar_base::ShardId;
-use nightjar_shard::Change;
+use nightjar_shard::{Change, TablesError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -28,8 +28,7 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Checkpointer {
     core: Arc<Core>,
-    /// By shard: the index at which it was last checkpointed, and the time before.
-    last: Vec<u64>,
+    /// By group: the index at which it was checkpointed the time before the last.
     previous: Vec<u64>,
 }
 
@@ -37,10 +36,13 @@ pub(crate) struct Checkpointer {
 struct GivenUp;
 
 impl Checkpointer {
-    /// `last` is what the tables stand at.
-    pub(crate) fn new(core: Arc<Core>, last: Vec<u64>) -> Self {
-        let previous = vec![0; last.len()];
-        Self { core, last, previous }
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        let previous = vec![0; core.checkpointed.len()];
+        Self { core, previous }
+    }
+
+    fn last(&self, group: usize) -> u64 {
+        self.core.checkpointed[group].load(Ordering::Acquire)
     }
 
     /// The thread.
@@ -79,13 +81,15 @@ impl Checkpointer {
             std::thread::sleep(FIRST_RETRY);
             return Ok(());
         }
-        for number in 0..self.last.len() {
-            let applied = self.core.shards[number].lock().applied();
-            if applied > self.last[number] {
-                self.shard(number)?;
-            } else {
-                // An idle shard pins no segment: what it has is in the tables since the round before.
-                self.previous[number] = self.last[number];
+        for group in 0..self.core.groups() {
+            let applied = self.core.with_state(group, |state, _| state.applied());
+            if applied <= self.last(group) {
+                // An idle group pins no segment: what it has is in the tables since the round before.
+                self.previous[group] = self.last(group);
+            } else if self.core.begin_writing(group) {
+                let done = self.group(group);
+                self.core.end_writing(group);
+                done?;
             }
         }
         self.trim();
@@ -110,47 +114,48 @@ impl Checkpointer {
         held
     }
 
-    fn shard(&mut self, number: usize) -> Result<(), GivenUp> {
-        let id = ShardId(u16::try_from(number).expect("there are at most 1024 shards"));
-        let (index, changes) = self.freeze(number)?;
+    fn group(&mut self, number: usize) -> Result<(), GivenUp> {
+        let id = ShardId(u16::try_from(number).expect("there are at most 1025 groups"));
+        let (stand, changes) = self.freeze(number)?;
+        let stands = [stand.change(id)];
         if !self.core.is_memory() {
-            self.record(id, index, &changes)?;
+            // A node alone leaves out the row that follows from the index.
+            let ends: &[Change] = if stand.members.is_empty() { &[] } else { &stands };
+            self.record(id, stand.point.index, &changes, ends)?;
         }
-        self.fill(id, index, &changes)?;
-        {
-            let mut shard = self.core.shards[number].lock();
-            shard.thaw();
-            self.core.note_overlay(&shard);
-        }
-        self.previous[number] = self.last[number];
-        self.last[number] = index;
+        self.fill(&changes, &stands)?;
+        self.core.with_state(number, |state, _| {
+            state.thaw();
+            self.core.note_overlay(number, state);
+        });
+        self.previous[number] = self.last(number);
+        self.core.checkpointed[number].store(stand.point.index, Ordering::Release);
         Counters::add(&self.core.counters.checkpoints, 1);
         Counters::add(&self.core.counters.rows, changes.len() as u64);
         Ok(())
     }
 
-    fn freeze(&self, number: usize) -> Result<(u64, Arc<Vec<Change>>), GivenUp> {
+    fn freeze(&self, number: usize) -> Result<(Stand, Arc<Vec<Change>>), GivenUp> {
+        let replicated = self.core.replicated.get().is_some();
         let mut pause = FIRST_RETRY;
         loop {
-            let error = {
-                let mut shard = self.core.shards[number].lock();
-                let index = shard.applied();
-                match shard.freeze(&*self.core.engine) {
-                    Ok(changes) => {
-                        self.core.note_overlay(&shard);
-                        return Ok((index, changes));
-                    }
-                    Err(error) => error,
-                }
-            };
-            self.overcome(&error.to_string(), &mut pause)?;
+            let frozen = self.core.with_state(number, |state, stand| {
+                let stand = if replicated { stand.clone() } else { Stand::alone(state.applied()) };
+                let changes = state.freeze(&*self.core.engine)?;
+                self.core.note_overlay(number, state);
+                Ok::<_, TablesError>((stand, changes))
+            });
+            match frozen {
+                Ok(frozen) => return Ok(frozen),
+                Err(error) => self.overcome(&error.to_string(), &mut pause)?,
+            }
         }
     }
 
     /// Puts the changes into the journal.
-    fn record(&self, shard: ShardId, index: u64, changes: &[Change]) -> Result<(), GivenUp> {
-        let base = self.last[usize::from(shard.0)];
-        let payloads = encode_parts(base, changes, PART_BYTES);
+    fn record(&self, shard: ShardId, index: u64, changes: &[Change], ends: &[Change]) -> Result<(), GivenUp> {
+        let base = self.last(usize::from(shard.0));
+        let payloads = encode_parts(base, changes.iter().chain(ends), PART_BYTES);
         let parts = payloads.len();
         let (done, heard) = mpsc::sync_channel(parts);
         {
@@ -167,11 +172,10 @@ impl Checkpointer {
     }
 
     /// Puts the changes into the tables. What they held of an earlier attempt is written over: changes are absolute.
-    fn fill(&self, shard: ShardId, index: u64, changes: &[Change]) -> Result<(), GivenUp> {
-        let last = [checkpoint_change(shard, index)];
+    fn fill(&self, changes: &[Change], last: &[Change]) -> Result<(), GivenUp> {
         let mut pause = FIRST_RETRY;
         loop {
-            let written = chunks(changes).chain([last.as_slice()]).try_for_each(|chunk| self.core.engine.write(chunk));
+            let written = chunks(changes).chain([last]).try_for_each(|chunk| self.core.engine.write(chunk));
             match written {
                 Ok(()) => return Ok(()),
                 Err(EngineError::Retry(error)) => self.overcome(&error.to_string(), &mut pause)?,
@@ -202,8 +206,15 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// By group: up to where nothing needs the journal any more. What a log holds can be asked for by a follower.
+    fn passed(&self) -> Vec<u64> {
+        let Some(replicated) = self.core.replicated.get() else { return self.previous.clone() };
+        let purged = replicated.logs.iter().map(|log| log.lock().purged().index);
+        self.previous.iter().zip(purged).map(|(previous, purged)| purged.min(*previous)).collect()
+    }
+
     fn trim(&self) {
-        while let Some(old) = self.core.shelf.take_passed(&self.previous) {
+        while let Some(old) = self.core.shelf.take_passed(&self.passed()) {
             let name = segment::name(old.first);
             if let Err(error) = self.core.spares.retire(&name, old.length) {
                 // Recovery passes over it; it only takes up space, and the next start's journal begins with it.

@@ -1,5 +1,8 @@
 //! The tables' engine as the store sees it, and the rows in it that are the store's own.
 
+use super::log::Point;
+use super::writer::TERM;
+use bytes::Bytes;
 use nightjar_base::ShardId;
 use nightjar_shard::{Change, Tables, TablesError};
 use parking_lot::RwLock;
@@ -50,6 +53,8 @@ pub(crate) fn chunks(changes: &[Change]) -> impl Iterator<Item = &[Change]> {
 const OWN: [u8; 2] = [0xff, 0xff];
 /// Format of the store's own rows.
 const ROW_FORMAT: u8 = 1;
+/// Format of the row that says where a replicated group's rows stand.
+const STAND_FORMAT: u8 = 2;
 
 /// What the tables say of the folder that they belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,16 +86,50 @@ impl Identity {
     }
 }
 
-/// The row that says which index a shard's rows stand at; written with the last chunk of a checkpoint.
-pub(crate) fn checkpoint_change(shard: ShardId, index: u64) -> Change {
-    let value = [&[ROW_FORMAT], index.to_le_bytes().as_slice()].concat();
-    Change { key: checkpoint_key(shard), value: Some(value) }
+/// Where a group's state stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stand {
+    /// What was applied last.
+    pub(crate) point: Point,
+    /// The group's members as of then; empty on a node alone.
+    pub(crate) members: Bytes,
 }
 
-/// The index that a shard's rows stand at; 0 if it was never checkpointed.
-pub(crate) fn checkpoint_index(tables: &dyn Tables, shard: ShardId) -> Result<u64, TablesError> {
-    let key = checkpoint_key(shard);
-    tables.get(&key)?.map_or(Ok(0), |value| Ok(number(&fields::<8>(&key, &value)?)))
+impl Stand {
+    /// Of a node alone.
+    pub(crate) fn alone(index: u64) -> Self {
+        Self { point: Point { term: TERM, index }, members: Bytes::new() }
+    }
+
+    /// The row that says where a group's rows stand; written with the last chunk of a checkpoint. A node alone writes it
+    /// as it did before there were clusters.
+    pub(crate) fn change(&self, group: ShardId) -> Change {
+        let mut value = vec![ROW_FORMAT];
+        value.extend_from_slice(&self.point.index.to_le_bytes());
+        if !self.members.is_empty() || self.point.term != TERM {
+            value[0] = STAND_FORMAT;
+            value.extend_from_slice(&self.point.term.to_le_bytes());
+            value.extend_from_slice(&self.members);
+        }
+        Change { key: checkpoint_key(group), value: Some(value) }
+    }
+
+    /// Where a group's rows stand; at the beginning if it was never checkpointed.
+    pub(crate) fn read(tables: &dyn Tables, group: ShardId) -> Result<Self, TablesError> {
+        let key = checkpoint_key(group);
+        let Some(value) = tables.get(&key)? else { return Ok(Self::default()) };
+        if value.first() != Some(&STAND_FORMAT) {
+            return Ok(Self::alone(number(&fields::<8>(&key, &value)?)));
+        }
+        let fields = value.get(1..17).ok_or_else(|| TablesError::corrupt(&key, "wrong length"))?;
+        let point = Point { index: number(&fields[..8]), term: number(&fields[8..]) };
+        Ok(Self { point, members: Bytes::copy_from_slice(&value[17..]) })
+    }
+
+    /// Whether `change` is a group's row of this kind.
+    pub(crate) fn is_row(change: &Change, group: ShardId) -> bool {
+        change.key == checkpoint_key(group)
+    }
 }
 
 fn fields<const N: usize>(key: &[u8], value: &[u8]) -> Result<[u8; N], TablesError> {
@@ -176,12 +215,17 @@ mod tests {
     fn own_rows_are_read_back() {
         let engine = MemoryEngine::default();
         assert_eq!(Identity::read(&engine).unwrap(), None);
-        assert_eq!(checkpoint_index(&engine, ShardId(3)).unwrap(), 0);
+        assert_eq!(Stand::read(&engine, ShardId(3)).unwrap(), Stand::default());
         let identity = Identity { node: u64::MAX - 5, shards: 16 };
-        engine.write(&[identity.change(), checkpoint_change(ShardId(3), 0x0102_0304_0506)]).unwrap();
+        let (alone, point) = (Stand::alone(0x0102_0304_0506), Point { term: 77, index: 1 << 40 });
+        let replicated = Stand { point, members: Bytes::from_static(b"members") };
+        engine.write(&[identity.change(), alone.change(ShardId(3)), replicated.change(ShardId(5))]).unwrap();
         assert_eq!(Identity::read(&engine).unwrap(), Some(identity));
-        assert_eq!(checkpoint_index(&engine, ShardId(3)).unwrap(), 0x0102_0304_0506);
-        assert_eq!(checkpoint_index(&engine, ShardId(4)).unwrap(), 0);
+        assert_eq!(Stand::read(&engine, ShardId(3)).unwrap(), alone);
+        assert_eq!(Stand::read(&engine, ShardId(5)).unwrap(), replicated);
+        assert_eq!(Stand::read(&engine, ShardId(4)).unwrap(), Stand::default());
+        let row = alone.change(ShardId(3));
+        assert_eq!(row.value.as_ref().map(|value| (value[0], value.len())), Some((1, 9)), "as it ever was");
     }
 
     #[test]

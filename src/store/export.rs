@@ -130,6 +130,13 @@ fn record_lines(record: &Record<'_>, out: &mut dyn Write) -> io::Result<()> {
             Kind::Membership => "membership",
             Kind::Ops => "ops",
             Kind::Checkpoint => "checkpoint",
+            Kind::Blank => "blank",
+            Kind::Members => "members",
+            Kind::Batches => "batches",
+            Kind::Vote => "vote",
+            Kind::Truncate => "truncate",
+            Kind::Purged => "purged",
+            Kind::Install => "install",
         };
         let (shard, index, term) = (entry.shard, entry.index, entry.term);
         lines.push(format!("entry {} {shard} {kind} {index} {term} {}", record.number, hex(entry.payload)));

@@ -15,6 +15,8 @@ pub(crate) trait File: Send + Sync {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// The whole content.
     fn read_all(&self) -> io::Result<Vec<u8>>;
+    /// Fills `buffer` from `offset` on.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// Returns when the content is on disk (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
 }
@@ -137,6 +139,10 @@ impl File for DiskFile {
         let mut content = vec![0; length];
         self.0.read_exact_at(&mut content, 0)?;
         Ok(content)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

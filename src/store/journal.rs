@@ -1,6 +1,7 @@
 //! The journal's writing end: records into segments, one after the other.
 
 use super::files::{File, Files, is_full};
+use super::log::Place;
 use super::record::RecordBuilder;
 use super::segment::{self, HEADER_BLOCK, Header, Seal};
 use super::spares::Spares;
@@ -32,7 +33,7 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
     /// Up to where it has records.
     pub(crate) used: u64,
-    /// By shard: the newest index that an entry in here has.
+    /// By group: the newest index that an entry in here has.
     pub(crate) newest: Vec<u64>,
 }
 
@@ -85,9 +86,10 @@ pub(crate) struct Journal {
     spares: Arc<Spares>,
     shelf: Arc<Shelf>,
     node: u64,
+    replicated: bool,
     segment_bytes: u64,
     current: Option<Current>,
-    /// By shard: the newest index that was written.
+    /// By group: the newest index that was written.
     indexes: Vec<u64>,
     /// The number of the next record.
     next: u64,
@@ -114,7 +116,7 @@ impl Journal {
         files: Arc<dyn Files>,
         spares: Arc<Spares>,
         shelf: Arc<Shelf>,
-        node: u64,
+        (node, replicated): (u64, bool),
         indexes: Vec<u64>,
         resume: &Resume,
     ) -> io::Result<Self> {
@@ -127,21 +129,42 @@ impl Journal {
         };
         let segment_bytes = spares.segment_bytes();
         let (next, synced) = (resume.next, resume.next - 1);
-        Ok(Self { files, spares, shelf, node, segment_bytes, current, indexes, next, synced })
+        Ok(Self { files, spares, shelf, node, replicated, segment_bytes, current, indexes, next, synced })
+    }
+
+    /// From here on it holds the logs of a cluster's groups: in segments of their own, with an index for the control
+    /// group.
+    pub(crate) fn replicate(&mut self) -> io::Result<()> {
+        if !self.replicated {
+            self.sync().map_err(|error| match error {
+                AppendError::Full(error) | AppendError::Broken(error) => error,
+            })?;
+            (self.replicated, self.current) = (true, None);
+            self.indexes.push(0);
+        }
+        Ok(())
+    }
+
+    /// Whether a record of `size` bytes would begin a new segment.
+    pub(crate) fn begins_segment(&self, size: u64) -> bool {
+        self.current.as_ref().is_none_or(|current| current.offset + size > current.length)
     }
 
     /// Writes the record that `builder` holds, whose entries are of these shards and indexes. It is not yet on disk.
+    /// Returns where it lies.
     ///
-    /// With `small`, a new segment is only as long as it must be: for a disk that is nearly full.
+    /// With `small`, a new segment is only as long as it must be: for a disk that is nearly full. A new one has room for
+    /// `more` bytes behind the record.
     pub(crate) fn append(
         &mut self,
         builder: &mut RecordBuilder,
         entries: &[(ShardId, u64)],
         small: bool,
-    ) -> Result<(), AppendError> {
+        more: u64,
+    ) -> Result<Place, AppendError> {
         let size = builder.len() as u64;
-        if self.current.as_ref().is_none_or(|current| current.offset + size > current.length) {
-            self.begin_segment(size, small)?;
+        if self.begins_segment(size) {
+            self.begin_segment(size + more, small)?;
         }
         let (next, synced) = (self.next, self.synced);
         let Some(current) = &mut self.current else {
@@ -151,6 +174,7 @@ impl Journal {
         // A write that found the disk full has promised nothing, unlike a failed sync: the same bytes may be written
         // to the same place again.
         current.file.write_at(current.offset, bytes).map_err(AppendError::from_create)?;
+        let place = Place { segment: current.seal.first, offset: current.offset };
         current.offset += size;
         self.next += 1;
         self.shelf.note(current.offset, entries);
@@ -158,7 +182,7 @@ impl Journal {
             let newest = &mut self.indexes[usize::from(shard.0)];
             *newest = index.max(*newest);
         }
-        Ok(())
+        Ok(place)
     }
 
     /// Returns when all that was appended is on disk. A sync that failed is never tried again: the system may have
@@ -190,7 +214,8 @@ impl Journal {
             None => (self.spares.create(length).map_err(AppendError::from_create)?, length),
         };
         let seal = Seal { node: self.node, first: self.next };
-        let file = self.christen(&name, Header { seal, shards: self.shards(), length }).map_err(|error| {
+        let header = Header { seal, shards: self.shards(), length, replicated: self.replicated };
+        let file = self.christen(&name, header).map_err(|error| {
             // What has no segment's name means nothing yet.
             let _ = self.files.remove(&name);
             AppendError::from_create(error)
@@ -204,7 +229,7 @@ impl Journal {
     }
 
     fn shards(&self) -> u16 {
-        u16::try_from(self.indexes.len()).expect("there are at most 1024 shards")
+        u16::try_from(self.indexes.len() - usize::from(self.replicated)).expect("there are at most 1024 shards")
     }
 
     /// Makes the prepared file `name` a segment. Its header is on disk before it bears a segment's name.

@@ -15,6 +15,7 @@
 //! | `writer` | group commit |
 //! | `checkpoint`, `engine`, `sled` | the tables, and the way into them |
 //! | `recovery`, `export` | what a start finds; what can be saved from damage |
+//! | `log`, `log_writer`, `replica`, `snapshot` | the same journal and states for the groups of a cluster |
 //! | `stats`, `latency` | how it is doing |
 //! | `files` | the disk, as little of it as is needed |
 
@@ -28,11 +29,15 @@ mod export;
 mod files;
 mod journal;
 mod latency;
+mod log;
+mod log_writer;
 mod open;
 mod record;
 mod recovery;
+mod replica;
 mod segment;
 mod sled;
+mod snapshot;
 mod spares;
 mod stats;
 #[cfg(test)]
@@ -43,9 +48,12 @@ pub use config::{Durability, Fatal, StoreConfig};
 pub use error::StoreError;
 pub use export::{export, set_aside};
 pub use latency::{BOUNDS, Latency};
-pub use open::Opened;
+pub use log::{Content, LogEntry, LogState, Point};
+pub use open::{Founding, Opened, Replication};
+pub use replica::{Applied, Applier, Batch, GroupLog, Outgoing, Proposals, Received, Standing};
 pub use stats::{Health, Stats};
 
+pub use self::core::State;
 use self::core::{Core, Submission, weight};
 use nightjar_base::{Position, ShardId};
 use nightjar_shard::{Effect, Op, Shard, Tables};
@@ -63,6 +71,13 @@ pub trait Sink: Send {
 
     /// Everything up to `position` is durable and applied, and its waiters were called: once a batch.
     fn applied(&mut self, position: Position);
+
+    /// The state of `shard` is about to be replaced without effects that would lead from one to the other: this node was
+    /// behind, and another has sent it a snapshot. Only in a cluster.
+    fn replacing(&mut self, _shard: ShardId) {}
+
+    /// It is another one now.
+    fn replaced(&mut self, _shard: ShardId) {}
 }
 
 /// Whoever waits for a submission.
@@ -112,6 +127,14 @@ impl Store {
         }
         queue.submissions.push_back(Submission { ops: ops.len(), bytes, waiter });
         queue.ops.extend(ops.drain(..));
+        if let Some(replicated) = self.core.replicated.get() {
+            let all_taken = std::mem::take(&mut queue.all_taken);
+            drop(queue);
+            if all_taken {
+                (replicated.submitted)();
+            }
+            return position;
+        }
         let wake = std::mem::take(&mut queue.asleep);
         drop(queue);
         if wake {
@@ -240,12 +263,16 @@ impl Store {
     }
 
     /// Writes what was submitted, makes a last checkpoint and ends the threads. What comes afterwards, through other
-    /// handles, is not taken. If the disk is full, what was not yet written is given up: it was not acknowledged.
+    /// handles, is not taken. If the disk is full, what was not yet written is given up: it was not acknowledged. In a
+    /// cluster what was not agreed on is given up too, and the groups must have been stopped.
     pub fn stop(self) {
         let core = &self.core;
         loop {
             let queue = core.queue.lock();
-            if queue.closed || core.applied.load(Ordering::Acquire) >= queue.submitted {
+            if queue.closed
+                || core.replicated.get().is_some()
+                || core.applied.load(Ordering::Acquire) >= queue.submitted
+            {
                 break;
             }
             drop(queue);

@@ -27,6 +27,20 @@ pub(crate) enum Kind {
     Ops = 1,
     /// A part of a checkpoint.
     Checkpoint = 2,
+    /// An entry of a Raft group that holds nothing.
+    Blank = 3,
+    /// An entry of a Raft group that changes its members.
+    Members = 4,
+    /// An entry of a Raft group: batches of ops.
+    Batches = 5,
+    /// The vote of a Raft group. At index 0, and so are those that follow: they are about the log, not in it.
+    Vote = 6,
+    /// What is behind this index was taken back.
+    Truncate = 7,
+    /// What is up to this index has gone from the log.
+    Purged = 8,
+    /// From this index on the state is that of a snapshot, which a file holds.
+    Install = 9,
 }
 
 impl Kind {
@@ -35,6 +49,13 @@ impl Kind {
             0 => Some(Self::Membership),
             1 => Some(Self::Ops),
             2 => Some(Self::Checkpoint),
+            3 => Some(Self::Blank),
+            4 => Some(Self::Members),
+            5 => Some(Self::Batches),
+            6 => Some(Self::Vote),
+            7 => Some(Self::Truncate),
+            8 => Some(Self::Purged),
+            9 => Some(Self::Install),
             _ => None,
         }
     }
@@ -48,6 +69,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) index: u64,
     pub(crate) term: u64,
     pub(crate) payload: &'a [u8],
+    /// Where in the record its payload begins.
+    pub(crate) offset: usize,
 }
 
 /// Builds records in one reused buffer.
@@ -73,7 +96,7 @@ impl RecordBuilder {
         self.entries == 0
     }
 
-    /// Adds an entry whose payload is what `write` appends.
+    /// Adds an entry whose payload is what `write` appends. Returns where in the record that begins.
     pub(crate) fn entry(
         &mut self,
         shard: ShardId,
@@ -81,7 +104,7 @@ impl RecordBuilder {
         index: u64,
         term: u64,
         write: impl FnOnce(&mut Vec<u8>),
-    ) {
+    ) -> usize {
         let start = self.buffer.len();
         self.buffer.extend_from_slice(&shard.0.to_le_bytes());
         self.buffer.extend_from_slice(&[kind as u8, 0, 0, 0, 0, 0]);
@@ -91,6 +114,7 @@ impl RecordBuilder {
         let length = length_u32(self.buffer.len() - start - ENTRY_HEADER);
         self.buffer[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
         self.entries += 1;
+        start + ENTRY_HEADER
     }
 
     /// Length of the record so far.
@@ -181,7 +205,8 @@ impl<'a> Record<'a> {
     pub(crate) fn entries(&self, mut each: impl FnMut(Entry<'a>) -> Result<(), String>) -> Result<(), String> {
         let mut rest = &self.bytes[RECORD_HEADER..];
         for _ in 0..self.entries {
-            let (entry, after) = split_entry(rest).ok_or("an entry has no known shape")?;
+            let at = self.bytes.len() - rest.len();
+            let (entry, after) = split_entry(rest, at).ok_or("an entry has no known shape")?;
             each(entry)?;
             rest = after;
         }
@@ -189,7 +214,7 @@ impl<'a> Record<'a> {
     }
 }
 
-fn split_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+fn split_entry(bytes: &[u8], at: usize) -> Option<(Entry<'_>, &[u8])> {
     let head = bytes.get(..ENTRY_HEADER)?;
     let length = u32_at(head, 4)? as usize;
     let payload = bytes.get(ENTRY_HEADER..ENTRY_HEADER.checked_add(length)?)?;
@@ -199,6 +224,7 @@ fn split_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
         index: u64_at(head, 8)?,
         term: u64_at(head, 16)?,
         payload,
+        offset: at + ENTRY_HEADER,
     };
     Some((entry, &bytes[ENTRY_HEADER + length..]))
 }
@@ -224,7 +250,7 @@ pub(crate) struct Part<'a> {
 }
 
 /// Cuts `changes` into the payloads of checkpoint entries of about `limit` bytes each; at least one.
-pub(crate) fn encode_parts(base: u64, changes: &[Change], limit: usize) -> Vec<Vec<u8>> {
+pub(crate) fn encode_parts<'a>(base: u64, changes: impl IntoIterator<Item = &'a Change>, limit: usize) -> Vec<Vec<u8>> {
     let mut bodies = vec![Vec::new()];
     for change in changes {
         let size = 8 + change.key.len() + change.value.as_ref().map_or(0, Vec::len);
@@ -320,7 +346,9 @@ mod tests {
         assert_eq!((record.number, record.synced, record.len()), (101, 100, bytes.len()));
         let found = entries(record);
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0], Entry { shard: ShardId(3), kind: Kind::Ops, index: 41, term: 1, payload: b"ops" });
+        let offset = RECORD_HEADER + ENTRY_HEADER;
+        assert_eq!(found[0], Entry { shard: ShardId(3), kind: Kind::Ops, index: 41, term: 1, payload: b"ops", offset });
+        assert_eq!(&bytes[offset..offset + 3], b"ops");
         assert_eq!(found[1].kind, Kind::Membership);
     }
 

@@ -7,11 +7,15 @@
 
 use super::StoreError;
 use super::codec::decode_ops;
-use super::engine::{Engine, EngineError, Identity, checkpoint_change, checkpoint_index, chunks};
+use super::engine::{Engine, EngineError, Identity, Stand, chunks};
 use super::files::Files;
 use super::journal::{Resume, Segment, Shelf};
-use super::record::{Entry, Kind, Part};
+use super::log::{Content, Log, LogEntry, Place, Point};
+use super::record::{Entry, Kind, Part, u64_at};
 use super::segment::{self, Header, scan};
+use super::snapshot::{self, Install};
+use super::writer::TERM;
+use bytes::Bytes;
 use nightjar_base::ShardId;
 use nightjar_shard::{Shard, TablesError};
 use std::io;
@@ -21,8 +25,10 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Recovered {
     pub(crate) identity: Identity,
     pub(crate) shards: Vec<Shard>,
-    /// By shard: what the tables stand at.
-    pub(crate) checkpointed: Vec<u64>,
+    /// By group: what the tables stand at.
+    pub(crate) stands: Vec<Stand>,
+    /// By group: the logs, if the journal holds those of a cluster.
+    pub(crate) logs: Option<Vec<Log>>,
     pub(crate) resume: Resume,
 }
 
@@ -45,18 +51,21 @@ pub(crate) fn recover(
         survey.segment(first, at + 1 == names.len())?;
     }
     let identity = survey.identity.or(known).unwrap_or(fresh);
-    let (mut shards, mut checkpointed) = (Vec::new(), Vec::new());
-    for number in 0..identity.shards {
+    let (mut shards, mut stands) = (Vec::new(), Vec::new());
+    for number in 0..identity.shards + u16::from(survey.replicated) {
         let id = ShardId(number);
         let floor = survey.floors.get(usize::from(number)).copied().unwrap_or_default();
-        let (shard, index) = load(files, engine, (id, floor), survey.marks.get_mut(usize::from(number)))?;
-        shards.push(shard);
-        checkpointed.push(index);
+        let stand = settle(files, engine, (id, floor), survey.marks.get_mut(usize::from(number)))?;
+        if number < identity.shards {
+            shards.push(load(files, engine, id, stand.point.index)?);
+        }
+        stands.push(stand);
     }
     replay(files, &survey.segments, &mut shards)?;
+    let logs = if survey.replicated { Some(survey.logs(files, &stands)?) } else { None };
     let resume = Resume { next: survey.next.unwrap_or(1), last: survey.last };
     survey.segments.into_iter().for_each(|segment| shelf.push(segment));
-    Ok(Recovered { identity, shards, checkpointed, resume })
+    Ok(Recovered { identity, shards, stands, logs, resume })
 }
 
 /// The first records' numbers of the segments that are there, in order.
@@ -79,6 +88,8 @@ fn read(files: &dyn Files, first: u64) -> Result<(PathBuf, Vec<u8>), StoreError>
 struct Survey<'a> {
     files: &'a dyn Files,
     identity: Option<Identity>,
+    /// Whether a segment holds the logs of a cluster's groups.
+    replicated: bool,
     segments: Vec<Segment>,
     marks: Vec<Mark>,
     /// By shard: at which index the journal stood where it begins.
@@ -89,12 +100,17 @@ struct Survey<'a> {
     ended: Option<(PathBuf, usize)>,
 }
 
-/// What the journal says of one shard.
+/// What the journal says of one group.
 #[derive(Default)]
 struct Mark {
+    /// The newest entry of a node alone.
     newest: Option<u64>,
     gathering: Option<Checkpoint>,
     complete: Option<Checkpoint>,
+    log: Log,
+    /// The entry at this index, and those before it, were not found, and no purge has accounted for them so far.
+    gap: u64,
+    install: Option<Install>,
 }
 
 struct Checkpoint {
@@ -106,8 +122,9 @@ struct Checkpoint {
 
 impl<'a> Survey<'a> {
     fn new(files: &'a dyn Files, identity: Option<Identity>) -> Self {
-        let (segments, marks) = (Vec::new(), Vec::new());
-        Self { files, identity, segments, marks, floors: Vec::new(), next: None, last: None, ended: None }
+        let (segments, marks, floors) = (Vec::new(), Vec::new(), Vec::new());
+        let (next, last, ended) = (None, None, None);
+        Self { files, identity, replicated: false, segments, marks, floors, next, last, ended }
     }
 
     fn segment(&mut self, first: u64, is_last: bool) -> Result<(), StoreError> {
@@ -118,7 +135,8 @@ impl<'a> Survey<'a> {
         if self.segments.is_empty() {
             self.floors = floors;
         }
-        let mut newest = vec![0; usize::from(header.shards)];
+        self.replicated |= header.replicated;
+        let mut newest = vec![0; header.groups()];
         let marks = &mut self.marks;
         marks.resize_with(newest.len(), Mark::default);
         let end = scan(&content, &header, &path, |offset, record| {
@@ -126,7 +144,7 @@ impl<'a> Survey<'a> {
                 let at = usize::from(entry.shard.0);
                 let mark = marks.get_mut(at).ok_or_else(|| format!("there is no shard {}", entry.shard))?;
                 newest[at] = entry.index.max(newest[at]);
-                mark.note(&entry)
+                mark.note(&entry, Place { segment: first, offset: (offset + entry.offset) as u64 })
             });
             noted.map_err(|what| corrupt(&path, offset, what))
         })?;
@@ -189,8 +207,33 @@ impl<'a> Survey<'a> {
     }
 }
 
+/// Bytes of each group's log that are held in memory while the journal is read.
+const HELD: usize = 1 << 20;
+
+impl Survey<'_> {
+    /// The logs of the groups, whose states stand at `stands`.
+    fn logs(&mut self, files: &dyn Files, stands: &[Stand]) -> Result<Vec<Log>, StoreError> {
+        self.marks.resize_with(stands.len(), Mark::default);
+        let mut logs = Vec::new();
+        for (number, (mark, stand)) in self.marks.iter_mut().zip(stands).enumerate() {
+            let mut log = std::mem::take(&mut mark.log);
+            let (purged, last, at) = (log.purged().index, log.last().index, stand.point.index);
+            if mark.gap > 0 || purged > at {
+                let what = format!("group {number}: entries up to {purged} are missing, its state stands at {at}");
+                return Err(corrupt(files.folder(), 0, what));
+            }
+            if last < at {
+                // A checkpoint is never ahead of the log that led to it, but the entries may be older than all segments.
+                log.purge(stand.point);
+            }
+            logs.push(log);
+        }
+        Ok(logs)
+    }
+}
+
 impl Mark {
-    fn note(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+    fn note(&mut self, entry: &Entry<'_>, place: Place) -> Result<(), String> {
         match entry.kind {
             Kind::Membership => Ok(()),
             Kind::Ops => {
@@ -203,10 +246,60 @@ impl Mark {
                     ));
                 }
                 self.newest = Some(entry.index);
+                self.log.purge(Point { term: TERM, index: entry.index });
                 Ok(())
             }
             Kind::Checkpoint => self.gather(entry),
+            Kind::Blank | Kind::Members | Kind::Batches => self.append(entry, place),
+            Kind::Vote => {
+                self.log.set_vote(Bytes::copy_from_slice(entry.payload));
+                Ok(())
+            }
+            Kind::Truncate => {
+                self.log.truncate(u64_at(entry.payload, 0).ok_or("a truncation has no known shape")?);
+                Ok(())
+            }
+            Kind::Purged => {
+                self.purge(Point::decode(entry.payload).ok_or("a purge has no known shape")?);
+                Ok(())
+            }
+            Kind::Install => {
+                let install = Install::decode(entry.payload).ok_or("an installation has no known shape")?;
+                self.purge(install.point());
+                self.log.truncate(install.point().index);
+                self.install = Some(install);
+                Ok(())
+            }
         }
+    }
+
+    fn purge(&mut self, point: Point) {
+        if point.index >= self.gap {
+            self.gap = 0;
+        }
+        self.log.purge(point);
+    }
+
+    /// Takes up an entry of a group's log.
+    fn append(&mut self, entry: &Entry<'_>, place: Place) -> Result<(), String> {
+        let content = Content::of(entry.kind).ok_or("it is no entry of a log")?;
+        let point = Point { term: entry.term, index: entry.index };
+        let last = self.log.last().index;
+        if entry.index <= self.log.purged().index {
+            // Checkpointed while it waited to be written: others had made it durable.
+            return Ok(());
+        }
+        if entry.index <= last {
+            return Err(format!("group {}: entry {} comes again after {last}", entry.shard, entry.index));
+        }
+        if entry.index > last + 1 {
+            // What a purge of later on has removed with its segment.
+            self.gap = entry.index - 1;
+            self.log.purge(Point { term: 0, index: self.gap });
+        }
+        self.log.push(&LogEntry { point, content, payload: Bytes::copy_from_slice(entry.payload) }, Some(place));
+        self.log.give_up(HELD);
+        Ok(())
     }
 
     /// Joins the parts of a checkpoint. What a crash left incomplete is dropped when the next one begins; the first
@@ -230,36 +323,49 @@ impl Mark {
     }
 }
 
-/// A shard as its last checkpoint left it, and that checkpoint's index.
-fn load(
+/// Finishes what a crash cut of a group's last checkpoint or snapshot; where its rows stand then.
+fn settle(
     files: &dyn Files,
     engine: &dyn Engine,
     (id, floor): (ShardId, u64),
     mark: Option<&mut Mark>,
-) -> Result<(Shard, u64), StoreError> {
-    let failed = |error| tables_error(files, error);
+) -> Result<Stand, StoreError> {
     let damaged = |what: String| StoreError::Tables { folder: files.folder().join("sled"), key: None, what };
-    let mut index = checkpoint_index(engine, id).map_err(failed)?;
+    let stand = || Stand::read(engine, id).map_err(|error| tables_error(files, error));
+    let mut at = stand()?;
     if let Some(mark) = mark {
-        // A checkpoint is a difference: over tables that stand elsewhere it would make what never was.
-        if let Some(checkpoint) = mark.complete.take().filter(|found| found.base == index && found.index > index) {
-            lay(engine, id, &checkpoint).map_err(&damaged)?;
-            index = checkpoint.index;
+        if let Some(install) = mark.install.take().filter(|found| found.point().index > at.point.index) {
+            snapshot::finish(files, engine, id, &install).map_err(&damaged)?;
+            at = stand()?;
         }
-        if let Some(newest) = mark.newest.filter(|&newest| newest < index) {
+        // A checkpoint is a difference: over tables that stand elsewhere it would make what never was.
+        let fits = |found: &Checkpoint| found.base == at.point.index && found.index > at.point.index;
+        if let Some(checkpoint) = mark.complete.take().filter(fits) {
+            lay(engine, id, &checkpoint).map_err(&damaged)?;
+            at = stand()?;
+        }
+        let (newest, index) = (mark.newest.unwrap_or(at.point.index).max(mark.log.last().index), at.point.index);
+        if newest < index {
             return Err(damaged(format!("shard {id} stands at {index}, but the journal ends with {newest}")));
         }
     }
+    let index = at.point.index;
     if index < floor {
         return Err(damaged(format!(
             "shard {id} stands at {index}, but the journal goes on from {floor}: rows are lost"
         )));
     }
-    let shard = Shard::load(id, engine).map_err(failed)?;
+    Ok(at)
+}
+
+/// A shard as its last checkpoint, of `index`, left it.
+fn load(files: &dyn Files, engine: &dyn Engine, id: ShardId, index: u64) -> Result<Shard, StoreError> {
+    let shard = Shard::load(id, engine).map_err(|error| tables_error(files, error))?;
     if shard.applied() != index {
-        return Err(damaged(format!("shard {id} holds the state of {}, its checkpoint was {index}", shard.applied())));
+        let what = format!("shard {id} holds the state of {}, its checkpoint was {index}", shard.applied());
+        return Err(StoreError::Tables { folder: files.folder().join("sled"), key: None, what });
     }
-    Ok((shard, index))
+    Ok(shard)
 }
 
 /// Finishes a checkpoint that a crash cut.
@@ -269,7 +375,9 @@ fn lay(engine: &dyn Engine, id: ShardId, checkpoint: &Checkpoint) -> Result<(), 
         let part = Part::parse(payload).and_then(|part| part.changes(&mut changes));
         part.ok_or_else(|| format!("checkpoint {} of shard {id} has no known shape", checkpoint.index))?;
     }
-    let last = [checkpoint_change(id, checkpoint.index)];
+    // Those of a replicated group end with the row that says where they stand.
+    let stand = changes.pop_if(|last| Stand::is_row(last, id));
+    let last = [stand.unwrap_or_else(|| Stand::alone(checkpoint.index).change(id))];
     let mut written = chunks(&changes).chain([last.as_slice()]);
     written.try_for_each(|chunk| engine.write(chunk)).map_err(|error: EngineError| error.to_string())
 }
@@ -285,7 +393,7 @@ fn replay(files: &dyn Files, segments: &[Segment], shards: &mut [Shard]) -> Resu
         let header = Header::parse(&content, &path)?;
         scan(&content, &header, &path, |offset, record| {
             let applied = record.entries(|entry| {
-                let shard = &mut shards[usize::from(entry.shard.0)];
+                let Some(shard) = shards.get_mut(usize::from(entry.shard.0)) else { return Ok(()) };
                 if entry.kind != Kind::Ops || entry.index <= shard.applied() {
                     return Ok(());
                 }

@@ -9,8 +9,10 @@ use std::path::Path;
 
 /// Records begin behind the header block, which has room for an index of each of 1024 shards.
 pub(crate) const HEADER_BLOCK: usize = 12 << 10;
-/// The newest format that this code reads, and the one that it writes.
-pub(crate) const FORMAT: u32 = 1;
+/// The format of a node alone.
+const ALONE: u32 = 1;
+/// The format of a node of a cluster, whose journal holds the logs of Raft groups: one a shard, and the control group's.
+const REPLICATED: u32 = 2;
 const MAGIC: &[u8; 8] = b"NIGHTJAR";
 const HEADER: usize = 64;
 const FLOORS_CRC: usize = 40;
@@ -30,6 +32,8 @@ pub(crate) struct Header {
     pub(crate) seal: Seal,
     pub(crate) shards: u16,
     pub(crate) length: u64,
+    /// Whether it was written by a node of a cluster.
+    pub(crate) replicated: bool,
 }
 
 /// The file name of the segment that begins with record `first`.
@@ -49,7 +53,8 @@ impl Header {
     pub(crate) fn encode(&self, floors: &[u64]) -> Vec<u8> {
         let mut block = vec![0; HEADER_BLOCK];
         block[0..8].copy_from_slice(MAGIC);
-        block[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        let format = if self.replicated { REPLICATED } else { ALONE };
+        block[8..12].copy_from_slice(&format.to_le_bytes());
         block[12..14].copy_from_slice(&self.shards.to_le_bytes());
         block[16..24].copy_from_slice(&self.seal.node.to_le_bytes());
         block[24..32].copy_from_slice(&self.seal.first.to_le_bytes());
@@ -75,14 +80,15 @@ impl Header {
             return Err(corrupt(0, "the header's checksum is wrong"));
         }
         let format = u32_at(content, 8).unwrap_or_default();
-        if format > FORMAT {
-            return Err(StoreError::NewerFormat { file: file.to_owned(), found: format, known: FORMAT });
+        if format > REPLICATED {
+            return Err(StoreError::NewerFormat { file: file.to_owned(), found: format, known: REPLICATED });
         }
         let number = |at| u64_at(content, at).unwrap_or_default();
         let header = Self {
             seal: Seal { node: number(16), first: number(24) },
             shards: u16::from_le_bytes([content[12], content[13]]),
             length: number(32),
+            replicated: format == REPLICATED,
         };
         if header.length != content.len() as u64 {
             let what = format!("the segment is {} bytes long, its header says {}", content.len(), header.length);
@@ -94,14 +100,19 @@ impl Header {
         Ok(header)
     }
 
-    /// By shard: the index at which the journal stood when the segment was begun.
+    /// How many groups have entries in it: the shards, and in a cluster the control group behind them.
+    pub(crate) fn groups(&self) -> usize {
+        usize::from(self.shards) + usize::from(self.replicated)
+    }
+
+    /// By group: the index at which the journal stood when the segment was begun.
     pub(crate) fn floors(&self, content: &[u8], file: &Path) -> Result<Vec<u64>, StoreError> {
-        let table = content.get(HEADER..HEADER + 8 * usize::from(self.shards)).unwrap_or_default();
+        let table = content.get(HEADER..HEADER + 8 * self.groups()).unwrap_or_default();
         if u32_at(content, FLOORS_CRC) != Some(crc32fast::hash(table)) {
             let what = "the checksum of the header's indexes is wrong".to_owned();
             return Err(StoreError::Corrupt { file: file.to_owned(), offset: HEADER as u64, what });
         }
-        Ok((0..usize::from(self.shards)).filter_map(|shard| u64_at(table, 8 * shard)).collect())
+        Ok((0..self.groups()).filter_map(|group| u64_at(table, 8 * group)).collect())
     }
 }
 
@@ -160,7 +171,7 @@ mod tests {
     const LENGTH: usize = HEADER_BLOCK + 2000;
 
     fn header() -> Header {
-        Header { seal: SEAL, shards: 4, length: LENGTH as u64 }
+        Header { seal: SEAL, shards: 4, length: LENGTH as u64, replicated: false }
     }
 
     /// A segment of records `numbers`, each saying that all up to `number - lag` were synced; and where each begins.
@@ -258,11 +269,11 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_apart_from_damage() {
         let (mut content, _) = segment(&[50], 1);
-        content[8] = 2;
+        content[8] = 3;
         assert!(matches!(check(&content), Err(StoreError::Corrupt { .. })));
         let crc = crc32fast::hash(&content[..HEADER - 4]);
         content[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(check(&content), Err(StoreError::NewerFormat { found: 2, known: 1, .. })));
+        assert!(matches!(check(&content), Err(StoreError::NewerFormat { found: 3, known: 2, .. })));
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use super::codec::encode_ops;
 use super::config::Durability;
-use super::core::{Core, PartJob, Queue, Submission};
+use super::core::{Core, LogJob, PartJob, Queue, Submission};
 use super::journal::{AppendError, Journal};
+use super::log_writer::Jobs;
 use super::record::{Kind, RecordBuilder};
 use super::stats::Counters;
 use super::{Sink, Waiter};
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A record is closed when it holds about this much; a submission is never split.
-const RECORD_BYTES: usize = 1 << 20;
+pub(crate) const RECORD_BYTES: usize = 1 << 20;
 /// The only term that a node alone has.
 pub(crate) const TERM: u64 = 1;
 const RETRY: Duration = Duration::from_millis(200);
@@ -38,6 +39,7 @@ pub(crate) struct Writer {
     /// The shards of the batch at hand, and the indexes of their entries.
     touched: Vec<(ShardId, u64)>,
     waiters: Vec<(Arc<dyn Waiter>, Position)>,
+    jobs: Jobs,
     effects: Vec<Effect>,
     position: u64,
     last_sync: Tick,
@@ -49,13 +51,14 @@ struct Taken {
     ops: VecDeque<(ShardId, Op)>,
     submissions: VecDeque<Submission>,
     parts: VecDeque<PartJob>,
+    jobs: VecDeque<LogJob>,
     /// When the oldest submission came.
     since: u64,
 }
 
 impl Taken {
     fn is_empty(&self) -> bool {
-        self.submissions.is_empty() && self.parts.is_empty()
+        self.submissions.is_empty() && self.parts.is_empty() && self.jobs.is_empty()
     }
 }
 
@@ -77,6 +80,7 @@ impl Writer {
             indexes,
             touched: Vec::new(),
             waiters: Vec::new(),
+            jobs: Jobs::default(),
             effects: Vec::new(),
             position: 0,
             last_sync: core.config.clock.tick(),
@@ -91,8 +95,10 @@ impl Writer {
             let mut queue = self.core.queue.lock();
             queue.closed = true;
             queue.parts.clear();
+            queue.jobs.clear();
         }
         self.taken.parts.clear();
+        self.taken.jobs.clear();
         match stop {
             Ok(Stop::Asked) => {}
             Ok(Stop::Broken(why)) => self.core.fail(&why),
@@ -123,7 +129,9 @@ impl Writer {
     fn take(&mut self) -> bool {
         let core = Arc::clone(&self.core);
         let mut queue = core.queue.lock();
-        while queue.submissions.is_empty() && queue.parts.is_empty() {
+        // In a cluster what was submitted goes to the groups, and comes back as entries of their logs.
+        let replicated = core.replicated.get().is_some();
+        while (replicated || queue.submissions.is_empty()) && queue.parts.is_empty() && queue.jobs.is_empty() {
             if queue.stop {
                 return false;
             }
@@ -139,11 +147,14 @@ impl Writer {
             }
             queue.asleep = false;
         }
-        let Queue { ops, submissions, parts, since, .. } = &mut *queue;
+        let Queue { ops, submissions, parts, jobs, since, .. } = &mut *queue;
         self.taken.since = *since;
-        std::mem::swap(ops, &mut self.taken.ops);
-        std::mem::swap(submissions, &mut self.taken.submissions);
         std::mem::swap(parts, &mut self.taken.parts);
+        std::mem::swap(jobs, &mut self.taken.jobs);
+        if !replicated {
+            std::mem::swap(ops, &mut self.taken.ops);
+            std::mem::swap(submissions, &mut self.taken.submissions);
+        }
         true
     }
 
@@ -153,16 +164,19 @@ impl Writer {
         let (bytes, ops) = self.gather();
         let part = if self.journal.is_some() { self.taken.parts.pop_front() } else { None };
         self.encode(part.as_ref());
+        let must_sync = self.jobs.encode(&mut self.taken.jobs, &mut self.builder, &mut self.touched);
         if !self.builder.is_empty() {
-            self.write(part.is_some())?;
+            self.write(part.is_some() || must_sync)?;
+        }
+        self.jobs.report();
+        if self.core.replicated.get().is_some() {
+            self.finish_part(part);
+            return Ok(());
         }
         self.apply();
         self.core.applied.store(self.position, Ordering::Release);
         self.core.pending.fetch_sub(bytes, Ordering::Relaxed);
-        if let Some(part) = part {
-            // The checkpoint's thread may have given up waiting.
-            let _ = part.done.try_send(());
-        }
+        self.finish_part(part);
         for (waiter, position) in self.waiters.drain(..) {
             waiter.durable(position);
         }
@@ -173,10 +187,17 @@ impl Writer {
         }
         Counters::add(&self.core.counters.batches, 1);
         Counters::add(&self.core.counters.ops, ops);
+        Ok(())
+    }
+
+    fn finish_part(&self, part: Option<PartJob>) {
+        if let Some(part) = part {
+            // The checkpoint's thread may have given up waiting.
+            let _ = part.done.try_send(());
+        }
         if self.core.wants_checkpoint() {
             self.core.ask_checkpoint();
         }
-        Ok(())
     }
 
     /// Moves whole submissions into the shards' buckets until a record is full.
@@ -227,9 +248,9 @@ impl Writer {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let begun = self.core.config.clock.micros();
         let mut small = false;
-        loop {
-            match journal.append(&mut self.builder, &self.touched, small) {
-                Ok(()) => break,
+        let place = loop {
+            match self.jobs.append(&self.core, journal, &mut self.builder, &self.touched, small) {
+                Ok(place) => break place,
                 Err(AppendError::Broken(error)) => return Err(broken(&error)),
                 Err(AppendError::Full(error)) => {
                     if !self.core.spares.give_up() {
@@ -243,7 +264,8 @@ impl Writer {
                     small = true;
                 }
             }
-        }
+        };
+        self.jobs.placed(&self.core, place);
         self.core.health.recover(&self.core.config.clock);
         Counters::add(&self.core.counters.bytes, self.builder.len() as u64);
         self.core.journal_bytes.store(self.core.shelf.bytes(), Ordering::Relaxed);
@@ -294,7 +316,7 @@ impl Writer {
                 for op in bucket.drain(..) {
                     shard.apply(index, op, &mut self.effects);
                 }
-                self.core.note_overlay(&shard);
+                self.core.note_overlay(usize::from(id.0), &*shard);
             }
             self.sink.effects(id, &mut self.effects);
             self.effects.clear();

@@ -230,6 +230,14 @@ impl File for SimFile {
         Ok(self.disk.0.lock().inodes[self.inode].content.clone())
     }
 
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let state = self.disk.0.lock();
+        let from = usize::try_from(offset).unwrap();
+        let content = state.inodes[self.inode].content.get(from..from + buffer.len());
+        buffer.copy_from_slice(content.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         if state.call()? {

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod disk;
 mod real;
+mod replica;
 
 use super::{Durability, Opened, Sink, Store, StoreConfig, StoreError, Waiter};
 use disk::{SimDisk, SimTables};

@@ -48,7 +48,12 @@ impl Control {
         self.group
     }
 
-    /// The index of the last applied batch of ops.
+    /// The entry `index` had no op.
+    pub fn note_index(&mut self, index: u64) {
+        self.applied = index;
+    }
+
+    /// The index of the last applied op.
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.applied
