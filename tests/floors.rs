@@ -49,6 +49,7 @@ const BANNED: &[(&str, &str, &str)] = &[
     ("sled", "src/store/sled", "only store/sled.rs names sled"),
     ("tonic", "src/cluster/wire/", "only cluster/wire names tonic"),
     ("prost", "src/cluster/wire/", "only cluster/wire names prost"),
+    ("openraft", "src/cluster/raft/", "only cluster/raft names openraft"),
     ("tokio::net", "src/env/", "only env opens sockets"),
     ("tokio::time::Instant", "src/env/", "only env reads clocks"),
     ("Instant::now", "src/env/", "only env reads clocks"),
@@ -223,7 +224,7 @@ fn paths(code: &str) -> Vec<(usize, String)> {
 /// crate's, since a variable or a module may be called so too.
 fn names(path: &str, banned: &str) -> bool {
     match banned {
-        "sled" | "getrandom" | "tonic" | "prost" => {
+        "sled" | "getrandom" | "tonic" | "prost" | "openraft" => {
             path.strip_prefix(banned).is_some_and(|rest| rest.starts_with("::"))
         }
         _ => format!("::{path}::").contains(&format!("::{banned}::")),
@@ -396,6 +397,8 @@ const MADE_UP: &[(&str, &str, usize)] = &[
     ("src/store/journal.rs", "mod sled;\nuse self::sled::Tables; // sled::Db\nconst A: &str = \"sled::Db\";", 0),
     ("src/cluster/lease.rs", "use tonic::Status;", 1),
     ("src/cluster/lease.rs", "use prost::Message;", 1),
+    ("src/cluster/wire/dial.rs", "use openraft::Raft;", 1),
+    ("src/cluster/raft/group.rs", "use openraft::Raft;", 0),
     ("src/cluster/wire/dial.rs", "use tonic::Status;\nuse prost::Message;", 0),
     ("src/cluster/lease.rs", "use crate::broker::Broker;\nuse crate::admin::Health;", 2),
     ("src/broker/ports.rs", "use crate::cluster::wire::Transport;", 1),

@@ -2,6 +2,14 @@
 //!
 //! | room | its story |
 //! | --- | --- |
+//! | [`engine`] | what the broker submits goes through the groups, and comes back when it is agreed on |
+//! | [`propose`] | what was submitted here goes to the leaders, and is done when it is applied here |
+//! | [`raft`] | groups that agree on entries, and apply them |
 //! | [`wire`] | the transport between the nodes: requests and answers over gRPC, or within a process |
 
+pub mod engine;
+pub mod propose;
+pub mod raft;
+#[cfg(test)]
+mod tests;
 pub mod wire;

@@ -49,6 +49,7 @@ pub async fn sleep(duration: Duration) {
 }
 
 /// A sleep that has begun when this returns, whenever it is waited for.
+#[must_use]
 pub fn timer(duration: Duration) -> Sleep {
     tokio::time::sleep(duration)
 }
@@ -64,4 +65,20 @@ pub fn interval(period: Duration) -> Interval {
 /// Gives `work` this much time.
 pub async fn timeout<F: Future>(duration: Duration, work: F) -> Result<F::Output, Elapsed> {
     tokio::time::timeout(duration, work).await
+}
+
+/// Does `work`, which may block, on a thread of its own.
+///
+/// # Errors
+/// When the system gives no thread, or `work` panicked.
+pub async fn blocking<T, F>(name: &str, work: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    thread(name, move || {
+        let _ = sender.send(work());
+    })?;
+    receiver.await.map_err(|_| io::Error::other("the thread panicked"))
 }
