@@ -1,0 +1,251 @@
+//! What a node's broker submits goes through the groups, and what the groups agree on reaches the node's broker.
+//!
+//! ```text
+//! broker ─ submit ─► Store ─► Proposer ─► leader: own group, or PROPOSE over the wire ─► Raft
+//!    ▲                                                                                    │ agreed on
+//!    └── waiters, in order ◄─ Proposals ◄─ Proposer ◄─ apply ◄─ every node's own replica ◄┘
+//! ```
+//! All of it lives on the thread that runs the groups, but for `submit`, which any thread calls.
+
+use super::propose::Proposer;
+use super::raft::{Agreed, Group, GroupError, Groups, Members};
+use super::wire::{CallError, Lane, Refusal, Request, Transport};
+use crate::env::clock::Clock;
+use crate::env::task;
+use crate::store::{Applied, Applier, LogEntry, Proposals};
+use bytes::Bytes;
+use nightjar_base::{HomeId, NodeId, ShardId};
+use nightjar_control::{Control, ControlEffect, ControlOp};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The request to have a shard's group agree on a batch.
+pub(super) const PROPOSE: u8 = 16;
+/// How often it is looked whether something is overdue.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long to wait before a batch that was not taken is sent again.
+const AGAIN: Duration = Duration::from_millis(20);
+/// How long the leader has for a batch.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Codes of refusals.
+const NOT_LEADER: u32 = 64;
+const NO_GROUP: u32 = 65;
+
+/// Who is told what the control group has agreed on. Called on the thread that runs the groups.
+pub trait Ear: Send + Sync {
+    /// Effects of one entry.
+    fn control(&self, effects: &mut Vec<ControlEffect>);
+
+    /// This process was declared gone while it was cut off: nothing that it proposes will be applied any more. Told once.
+    fn gone(&self);
+}
+
+/// The part of the engine that the groups talk to.
+pub struct Desk {
+    shards: u16,
+    home: HomeId,
+    clock: Clock,
+    proposer: Mutex<Proposer>,
+    proposals: Mutex<Proposals>,
+    control: Arc<Mutex<Control>>,
+    ear: Arc<dyn Ear>,
+    wake: Arc<Notify>,
+    gone: AtomicBool,
+}
+
+impl Desk {
+    /// For the process `home`. `wake` is notified when something was submitted.
+    #[must_use]
+    pub fn new(
+        home: HomeId,
+        shards: u16,
+        proposals: Proposals,
+        control: Arc<Mutex<Control>>,
+        ear: Arc<dyn Ear>,
+        wake: Arc<Notify>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let proposer = Mutex::new(Proposer::new(home.0, shards));
+        let (proposals, gone) = (Mutex::new(proposals), AtomicBool::new(false));
+        Arc::new(Self { shards, home, clock, proposer, proposals, control, ear, wake, gone })
+    }
+
+    fn is_control(&self, group: ShardId) -> bool {
+        group.0 == self.shards
+    }
+
+    /// Takes up what was submitted.
+    fn gather(&self) {
+        let (mut counts, mut ops) = (Vec::new(), VecDeque::new());
+        let mut proposer = self.proposer.lock();
+        self.proposals.lock().take(&mut counts, &mut ops);
+        proposer.take(&counts, &mut ops);
+    }
+
+    /// Tells those whose submissions are applied here.
+    fn complete(&self) {
+        let position = self.proposer.lock().completed();
+        self.proposals.lock().complete(position);
+    }
+
+    fn note(&self, outcome: Applied, home: u64) {
+        if outcome == Applied::Gone && home == self.home.0 && !self.gone.swap(true, Ordering::SeqCst) {
+            tracing::error!("this node was declared gone while it was cut off");
+            self.ear.gone();
+        }
+    }
+}
+
+impl Agreed for Desk {
+    fn apply(&self, group: ShardId, entry: &LogEntry, applier: &mut Applier) -> io::Result<()> {
+        if !self.is_control(group) {
+            let now = self.clock.tick();
+            return applier.batches(group, entry, |batch, outcome| {
+                self.proposer.lock().applied(group, batch, outcome, now);
+                self.note(outcome, batch.home);
+            });
+        }
+        let op =
+            ControlOp::decode(&entry.payload).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let mut effects = Vec::new();
+        applier.control(entry.point, || self.control.lock().apply(entry.point.index, op, &mut effects));
+        self.ear.control(&mut effects);
+        Ok(())
+    }
+
+    fn members(&self, _: ShardId, _: &Members) {}
+
+    fn end_turn(&self, group: ShardId, applier: &mut Applier) {
+        if !self.is_control(group) {
+            self.complete();
+            // There may be room for more of this shard.
+            self.wake.notify_one();
+        }
+        applier.end_turn();
+    }
+
+    fn replaced(&self, group: ShardId, applied: &dyn Fn(u64) -> u64) {
+        if !self.is_control(group) {
+            let sequence = applied(self.home.0);
+            self.proposer.lock().caught_up(group, sequence, self.clock.tick());
+        }
+    }
+}
+
+/// Runs the proposals of a node.
+pub struct Engine {
+    node: NodeId,
+    desk: Arc<Desk>,
+    groups: Arc<Groups>,
+    transport: Arc<dyn Transport>,
+}
+
+impl Engine {
+    /// For the node that these groups are of.
+    #[must_use]
+    pub fn new(node: NodeId, desk: Arc<Desk>, groups: Arc<Groups>, transport: Arc<dyn Transport>) -> Arc<Self> {
+        Arc::new(Self { node, desk, groups, transport })
+    }
+
+    /// Sees to it that what is submitted is proposed, until the task is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let watches: Vec<task::Task<()>> =
+            self.groups.shards().map(|group| task::spawn(Arc::clone(&self).watch(Arc::clone(group)))).collect();
+        let _watches = Watches(watches);
+        let mut look = task::interval(LOOK);
+        loop {
+            tokio::select! {
+                () = self.desk.wake.notified() => {}
+                _ = look.tick() => {}
+            }
+            self.desk.gather();
+            // What touches no shard is done when all before it is.
+            self.desk.complete();
+            self.send();
+        }
+    }
+
+    /// Has what is under way sent to whoever leads now.
+    async fn watch(self: Arc<Self>, group: Arc<Group>) {
+        let mut leader = group.leader();
+        loop {
+            leader = group.changed(leader).await;
+            self.desk.proposer.lock().send_again(group.id());
+            self.desk.wake.notify_one();
+        }
+    }
+
+    fn send(self: &Arc<Self>) {
+        let now = self.desk.clock.tick();
+        let mut proposer = self.desk.proposer.lock();
+        let late: Vec<ShardId> = proposer.overdue(now).collect();
+        late.into_iter().for_each(|shard| proposer.send_again(shard));
+        let ready: Vec<ShardId> = proposer.ready().collect();
+        for shard in ready {
+            let Some(group) = self.groups.get(shard) else { continue };
+            let Some(leader) = group.leader() else { continue };
+            for batch in proposer.to_send(shard, now) {
+                drop(task::spawn(Arc::clone(self).propose(Arc::clone(group), leader, batch)));
+            }
+        }
+    }
+
+    /// Sends one batch to `leader`. What becomes of it shows when it is applied here.
+    async fn propose(self: Arc<Self>, group: Arc<Group>, leader: NodeId, batch: Bytes) {
+        let taken = if leader == self.node {
+            group.propose(batch).await.is_ok()
+        } else {
+            let request = Request { group: group.id().0, kind: PROPOSE, payload: batch };
+            match self.transport.call(leader, Lane::Bulk, request, PATIENCE).await {
+                Ok(_) => true,
+                // Nothing is known: it is overdue when it is not applied.
+                Err(CallError::TimedOut) => return,
+                Err(_) => false,
+            }
+        };
+        if !taken {
+            task::sleep(AGAIN).await;
+            self.desk.proposer.lock().send_again(group.id());
+            self.desk.wake.notify_one();
+        }
+    }
+
+    /// Whether requests of this kind are the engine's.
+    #[must_use]
+    pub fn takes(kind: u8) -> bool {
+        kind == PROPOSE || Groups::takes(kind)
+    }
+
+    /// Answers another node.
+    ///
+    /// # Errors
+    /// When it cannot be done here.
+    pub async fn handle(&self, request: Request) -> Result<Bytes, Refusal> {
+        if request.kind != PROPOSE {
+            return self.groups.handle(request).await;
+        }
+        let group = self.groups.get(ShardId(request.group)).filter(|group| !self.desk.is_control(group.id()));
+        let group = group.ok_or_else(|| Refusal::new(NO_GROUP, "there is no such shard"))?;
+        // Kept in the log for long, unlike what else came in the same message.
+        match group.propose(Bytes::copy_from_slice(&request.payload)).await {
+            Ok(_) => Ok(Bytes::new()),
+            Err(error @ GroupError::NotLeader { .. }) => Err(Refusal::new(NOT_LEADER, error.to_string())),
+            Err(error) => Err(Refusal::new(NO_GROUP, error.to_string())),
+        }
+    }
+}
+
+/// Tasks that end with whoever started them.
+struct Watches(Vec<task::Task<()>>);
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.0.iter().for_each(task::Task::abort);
+    }
+}

@@ -1,0 +1,290 @@
+//! Proposing: what was submitted on this node goes to the leaders of its shards, and is done when it is applied here.
+//!
+//! ```text
+//! submitted ─► gathered by shard ─► batch (home, sequence) ─► leader ─► agreed on ─► applied here ─► done, in order
+//!                                     └── sent again, in order, when the leader is another or does not answer ──┘
+//! ```
+//! A shard applies the batches of a home once and in order, whatever is sent twice; so sending again is always safe. No
+//! I/O, no clock here: whoever owns this sends what [`Proposer::to_send`] gives and says what came of it.
+
+use crate::store::{Applied, Batch, Store};
+use bytes::Bytes;
+use nightjar_base::{Position, ShardId, Tick};
+use nightjar_shard::Op;
+use std::collections::VecDeque;
+
+/// Ops, and bytes of them, that are agreed on together.
+const BATCH_OPS: usize = 1024;
+const BATCH_BYTES: usize = 256 * 1024;
+/// Batches of a shard that are under way.
+const UNDER_WAY: usize = 4;
+/// Milliseconds after which a batch that nothing was heard of is sent again.
+const PATIENCE: u64 = 1_000;
+
+/// A batch that is not applied yet.
+#[derive(Debug)]
+struct Waiting {
+    sequence: u64,
+    entry: Bytes,
+    /// The submissions whose last op for this shard it holds.
+    submissions: Vec<u64>,
+}
+
+/// One shard's batches.
+#[derive(Debug, Default)]
+struct Lane {
+    gathered: Vec<Op>,
+    /// How many ops have ever been gathered, and how many of them are in batches.
+    taken: u64,
+    packed: u64,
+    /// The submissions that the gathered ops are of, and up to which op each reaches.
+    submissions: VecDeque<(u64, u64)>,
+    last: u64,
+    waiting: VecDeque<Waiting>,
+    /// How many of `waiting` were sent since the last time that all had to be sent again.
+    sent: usize,
+    /// When the oldest that was sent was, or when something was last applied.
+    since: Tick,
+}
+
+/// What a node has proposed and not yet seen applied.
+#[derive(Debug)]
+pub struct Proposer {
+    home: u64,
+    lanes: Vec<Lane>,
+    /// Of the submissions from `first` on: how many batches each still waits for.
+    open: VecDeque<u32>,
+    first: u64,
+}
+
+impl Proposer {
+    /// For a process whose submissions begin at position 1.
+    #[must_use]
+    pub fn new(home: u64, shards: u16) -> Self {
+        Self { home, lanes: (0..shards).map(|_| Lane::default()).collect(), open: VecDeque::new(), first: 1 }
+    }
+
+    /// Takes up submissions: the number of ops of each, and their ops.
+    pub fn take(&mut self, counts: &[usize], ops: &mut VecDeque<(ShardId, Op)>) {
+        for &count in counts {
+            let submission = self.first + self.open.len() as u64;
+            self.open.push_back(0);
+            for (shard, op) in ops.drain(..count) {
+                let lane = &mut self.lanes[usize::from(shard.0)];
+                lane.gathered.push(op);
+                lane.taken += 1;
+                match lane.submissions.back_mut() {
+                    Some((last, end)) if *last == submission => *end = lane.taken,
+                    _ => {
+                        lane.submissions.push_back((submission, lane.taken));
+                        *self.open.back_mut().expect("it was pushed above") += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes batches of what has gathered, as far as there is room, and gives those of `shard` that are to be sent now, in
+    /// order.
+    pub fn to_send(&mut self, shard: ShardId, now: Tick) -> Vec<Bytes> {
+        let home = self.home;
+        let lane = &mut self.lanes[usize::from(shard.0)];
+        while lane.waiting.len() < UNDER_WAY && !lane.gathered.is_empty() {
+            lane.pack(home);
+        }
+        if lane.sent == 0 {
+            lane.since = now;
+        }
+        let fresh = lane.waiting.iter().skip(lane.sent).map(|waiting| waiting.entry.clone()).collect();
+        lane.sent = lane.waiting.len();
+        fresh
+    }
+
+    /// All that was sent for `shard` is to be sent again: it went to somebody who may not have it any more.
+    pub fn send_again(&mut self, shard: ShardId) {
+        self.lanes[usize::from(shard.0)].sent = 0;
+    }
+
+    /// The shards of which nothing was heard for too long.
+    pub fn overdue(&self, now: Tick) -> impl Iterator<Item = ShardId> {
+        let late = move |lane: &Lane| lane.sent > 0 && now.since(lane.since) >= PATIENCE;
+        self.lanes.iter().enumerate().filter(move |(_, lane)| late(lane)).map(|(number, _)| shard_id(number))
+    }
+
+    /// A batch of a shard was applied here, or not.
+    pub fn applied(&mut self, shard: ShardId, batch: Batch, outcome: Applied, now: Tick) {
+        if batch.home != self.home {
+            return;
+        }
+        let lane = &mut self.lanes[usize::from(shard.0)];
+        match outcome {
+            Applied::Applied | Applied::Repeated => self.done(shard, batch.sequence, now),
+            // One before it was lost with a leader.
+            Applied::Gap { .. } => lane.sent = 0,
+            // Whoever declared this process gone also tells it so.
+            Applied::Gone => {}
+        }
+    }
+
+    /// The state of `shard` was replaced: all batches up to `sequence` are in it.
+    pub fn caught_up(&mut self, shard: ShardId, sequence: u64, now: Tick) {
+        self.done(shard, sequence, now);
+    }
+
+    fn done(&mut self, shard: ShardId, sequence: u64, now: Tick) {
+        let lane = &mut self.lanes[usize::from(shard.0)];
+        while let Some(waiting) = lane.waiting.pop_front_if(|waiting| waiting.sequence <= sequence) {
+            lane.sent = lane.sent.saturating_sub(1);
+            lane.since = now;
+            for submission in waiting.submissions {
+                if let Some(left) = submission.checked_sub(self.first).and_then(|at| self.open.get_mut(at as usize)) {
+                    *left -= 1;
+                }
+            }
+        }
+    }
+
+    /// Up to which submission everything is applied here.
+    pub fn completed(&mut self) -> Position {
+        while self.open.pop_front_if(|left| *left == 0).is_some() {
+            self.first += 1;
+        }
+        Position(self.first - 1)
+    }
+
+    /// The shards that have something to send, or to make batches of.
+    pub fn ready(&self) -> impl Iterator<Item = ShardId> {
+        let is_ready = |lane: &Lane| {
+            lane.sent < lane.waiting.len() || (!lane.gathered.is_empty() && lane.waiting.len() < UNDER_WAY)
+        };
+        self.lanes.iter().enumerate().filter(move |(_, lane)| is_ready(lane)).map(|(number, _)| shard_id(number))
+    }
+}
+
+impl Lane {
+    /// Makes one batch of what has gathered.
+    fn pack(&mut self, home: u64) {
+        self.last += 1;
+        let batch = Batch { home, sequence: self.last };
+        let mut entry = Vec::new();
+        let mut count = self.gathered.len().min(BATCH_OPS);
+        Store::encode_batch(batch, &self.gathered[..count], &mut entry);
+        if entry.len() > BATCH_BYTES && count > 1 {
+            // So many that about as much as is wanted remains, at least one.
+            count = (count * BATCH_BYTES / entry.len()).max(1);
+            entry.clear();
+            Store::encode_batch(batch, &self.gathered[..count], &mut entry);
+        }
+        self.gathered.drain(..count);
+        self.packed += count as u64;
+        // One whose ops go with several batches waits for the last of them: the ops of a shard keep their order.
+        let mut submissions = Vec::new();
+        while let Some((submission, _)) = self.submissions.pop_front_if(|(_, end)| *end <= self.packed) {
+            submissions.push(submission);
+        }
+        self.waiting.push_back(Waiting { sequence: self.last, entry: entry.into(), submissions });
+    }
+}
+
+fn shard_id(number: usize) -> ShardId {
+    ShardId(u16::try_from(number).expect("there are at most 1024 shards"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use nightjar_base::SessionId;
+
+    fn op(session: u64) -> Op {
+        Op::End { session: SessionId(session) }
+    }
+
+    fn submit(proposer: &mut Proposer, submissions: &[&[u16]]) {
+        let counts: Vec<usize> = submissions.iter().map(|shards| shards.len()).collect();
+        let mut ops =
+            submissions.iter().flat_map(|shards| shards.iter().map(|shard| (ShardId(*shard), op(1)))).collect();
+        proposer.take(&counts, &mut ops);
+    }
+
+    fn apply(proposer: &mut Proposer, shard: u16, sequence: u64) -> u64 {
+        proposer.applied(ShardId(shard), Batch { home: 7, sequence }, Applied::Applied, Tick(0));
+        proposer.completed().0
+    }
+
+    #[test]
+    fn submissions_are_done_in_order_and_when_all_their_shards_are() {
+        let mut proposer = Proposer::new(7, 3);
+        submit(&mut proposer, &[&[0, 1], &[], &[2], &[0]]);
+        assert_eq!(proposer.ready().count(), 3);
+        for shard in 0..3 {
+            assert_eq!(proposer.to_send(ShardId(shard), Tick(0)).len(), 1);
+        }
+        assert_eq!(apply(&mut proposer, 2, 1), 0);
+        assert_eq!(apply(&mut proposer, 0, 1), 0);
+        assert_eq!(apply(&mut proposer, 1, 1), 4);
+        submit(&mut proposer, &[&[1]]);
+        assert_eq!(proposer.completed().0, 4);
+        assert_eq!(proposer.to_send(ShardId(1), Tick(0)).len(), 1);
+        assert_eq!(apply(&mut proposer, 1, 2), 5);
+    }
+
+    #[test]
+    fn only_so_many_batches_are_under_way() {
+        let mut proposer = Proposer::new(7, 1);
+        let shard = ShardId(0);
+        let mut sent = 0;
+        for _ in 0..10 {
+            submit(&mut proposer, &[&[0]]);
+            sent += proposer.to_send(shard, Tick(0)).len();
+        }
+        assert_eq!((sent, proposer.ready().count()), (UNDER_WAY, 0));
+        assert_eq!(apply(&mut proposer, 0, 1), 1);
+        // All that had gathered meanwhile goes together.
+        assert_eq!(proposer.to_send(shard, Tick(0)).len(), 1);
+        assert_eq!(apply(&mut proposer, 0, 5), 10);
+    }
+
+    #[test]
+    fn large_batches_are_split_and_their_submission_waits_for_all() {
+        let mut proposer = Proposer::new(7, 1);
+        submit(&mut proposer, &[&[0; BATCH_OPS + 1]]);
+        assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), 2);
+        assert_eq!(apply(&mut proposer, 0, 1), 0);
+        assert_eq!(apply(&mut proposer, 0, 2), 1);
+    }
+
+    #[test]
+    fn what_was_lost_is_sent_again_in_order() {
+        let mut proposer = Proposer::new(7, 1);
+        let shard = ShardId(0);
+        let mut first = Vec::new();
+        for _ in 0..3 {
+            submit(&mut proposer, &[&[0]]);
+            first.extend(proposer.to_send(shard, Tick(0)));
+        }
+        assert_eq!(proposer.overdue(Tick(PATIENCE - 1)).count(), 0);
+        assert_eq!(proposer.overdue(Tick(PATIENCE)).collect::<Vec<_>>(), [shard]);
+        // The first was agreed on before the leader went, the second was not.
+        assert_eq!(apply(&mut proposer, 0, 1), 1);
+        proposer.applied(shard, Batch { home: 7, sequence: 3 }, Applied::Gap { expected: 2 }, Tick(5));
+        assert_eq!(proposer.to_send(shard, Tick(5)), first[1..]);
+        assert_eq!(apply(&mut proposer, 0, 2), 2);
+        // It comes late, by the one way or the other.
+        proposer.applied(shard, Batch { home: 7, sequence: 2 }, Applied::Repeated, Tick(6));
+        proposer.applied(shard, Batch { home: 8, sequence: 3 }, Applied::Applied, Tick(6));
+        assert_eq!(proposer.completed().0, 2);
+        assert_eq!(apply(&mut proposer, 0, 3), 3);
+    }
+
+    #[test]
+    fn a_snapshot_may_hold_what_was_under_way() {
+        let mut proposer = Proposer::new(7, 2);
+        submit(&mut proposer, &[&[0], &[0, 1]]);
+        assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), 1);
+        assert_eq!(proposer.to_send(ShardId(1), Tick(0)).len(), 1);
+        proposer.caught_up(ShardId(0), 1, Tick(1));
+        assert_eq!(proposer.completed().0, 1);
+        assert_eq!(apply(&mut proposer, 1, 1), 2);
+    }
+}

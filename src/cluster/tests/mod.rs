@@ -1,0 +1,288 @@
+//! Several nodes in one process: what is submitted on any of them is applied on all, once and in order, whoever is lost.
+#![allow(clippy::unwrap_used)]
+
+use super::engine::{Desk, Ear, Engine};
+use super::raft::{Groups, Pace, Parts};
+use super::wire::{BoxFuture, Lane, Peer, Port, Refusal, Request, Service, Switch};
+use crate::env::clock::Clock;
+use crate::env::task;
+use crate::store::{Replication, Sink, Store, StoreConfig, Waiter};
+use bytes::Bytes;
+use nightjar_base::{HomeId, NodeId, Position, SessionId, ShardId, Wall};
+use nightjar_control::{Control, ControlEffect};
+use nightjar_mqtt::{Message, QoS};
+use nightjar_shard::{Effect, NEVER, Op, QueueLimits, Target};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+const SHARDS: u16 = 3;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Deaf;
+
+impl Sink for Deaf {
+    fn effects(&mut self, _: ShardId, _: &mut Vec<Effect>) {}
+    fn applied(&mut self, _: Position) {}
+}
+
+impl Ear for Deaf {
+    fn control(&self, _: &mut Vec<ControlEffect>) {}
+    fn gone(&self) {}
+}
+
+/// Hands requests to an engine that may not be there yet.
+#[derive(Default)]
+struct Door(Mutex<Option<Arc<Engine>>>);
+
+impl Service for Door {
+    fn handle(&self, _: &Peer, _: Lane, request: Request) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        let engine = self.0.lock().clone();
+        Box::pin(async move {
+            match engine {
+                Some(engine) => engine.handle(request).await,
+                None => Err(Refusal::new(9, "not yet")),
+            }
+        })
+    }
+
+    fn probe(&self, _: u8, _: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        Box::pin(async { Err(Refusal::new(9, "no")) })
+    }
+
+    fn connected(&self, _: &Peer, _: Lane) {}
+    fn lost(&self, _: &Peer, _: Lane) {}
+}
+
+/// The newest submission that was said to be applied.
+#[derive(Default)]
+struct Newest(AtomicU64);
+
+impl Waiter for Newest {
+    fn durable(self: Arc<Self>, position: Position) {
+        let before = self.0.swap(position.0, Ordering::SeqCst);
+        assert!(before < position.0, "in order, and each once");
+    }
+}
+
+struct Node {
+    id: NodeId,
+    home: u64,
+    store: Store,
+    groups: Arc<Groups>,
+    run: task::Task<()>,
+    acknowledged: Arc<Newest>,
+    submitted: u64,
+    _port: Arc<Port>,
+}
+
+impl Node {
+    async fn start(switch: &Arc<Switch>, folder: &Path, home: u64) -> Self {
+        let config = StoreConfig {
+            shards: SHARDS,
+            segment_bytes: 64 << 10,
+            checkpoint_interval: Duration::from_millis(20),
+            ..StoreConfig::new(folder)
+        };
+        let opened = Store::open(config).unwrap();
+        let id = NodeId(opened.store().node());
+        let control = Arc::new(Mutex::new(Control::load(SHARDS, opened.store().tables()).unwrap()));
+        let wake = Arc::new(Notify::new());
+        let waker = Arc::clone(&wake);
+        let replication = Replication {
+            control: Arc::clone(&control) as _,
+            submitted: Box::new(move || waker.notify_one()),
+            most_held: 1 << 20,
+            founding: None,
+        };
+        let (store, applier, proposals) = opened.start_replicated(Box::new(Deaf), replication).unwrap();
+        let door = Arc::new(Door::default());
+        let peer = Peer { node: id, home: HomeId(home), name: "node".into() };
+        let port = Arc::new(switch.join(peer, Arc::clone(&door) as _));
+        let (deaf, clock) = (Arc::new(Deaf), Clock::machine());
+        let desk = Desk::new(HomeId(home), SHARDS, proposals, control, deaf, wake, clock);
+        let parts = Parts {
+            store: store.clone(),
+            applier: Arc::new(Mutex::new(applier)),
+            agreed: Arc::clone(&desk) as _,
+            transport: Arc::clone(&port) as _,
+            pace: Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150) },
+        };
+        let groups = Arc::new(Groups::start(parts).await.unwrap());
+        let engine = Engine::new(id, desk, Arc::clone(&groups), Arc::clone(&port) as _);
+        *door.0.lock() = Some(Arc::clone(&engine));
+        let run = task::spawn(engine.run());
+        Self { id, home, store, groups, run, acknowledged: Arc::default(), submitted: 0, _port: port }
+    }
+
+    fn submit(&mut self, ops: Vec<(ShardId, Op)>) {
+        let (mut ops, waiter) = (ops, Arc::clone(&self.acknowledged));
+        self.submitted = self.store.submit(&mut ops, Some(waiter as _)).0;
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.0.load(Ordering::SeqCst)
+    }
+
+    async fn stop(self, switch: &Switch) {
+        switch.leave(self.id);
+        self.run.abort();
+        self.groups.stop().await;
+        self.store.stop();
+    }
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
+        task::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn client(shard: u16) -> Arc<str> {
+    format!("client {shard}").into()
+}
+
+fn attach(shard: u16) -> (ShardId, Op) {
+    let op = Op::Attach {
+        client_id: client(shard),
+        user: None,
+        clean_start: false,
+        expiry: NEVER,
+        epoch: 1,
+        will: None,
+        limits: QueueLimits::UNLIMITED,
+        now: Wall(1),
+    };
+    (ShardId(shard), op)
+}
+
+/// A message for the session of a shard that says who sent it and as which.
+fn enqueue(shard: u16, home: u64, number: u64) -> (ShardId, Op) {
+    let message = Arc::new(Message::new("a/topic", &[], format!("{home} {number}").as_bytes()));
+    let session = SessionId(1);
+    let target = Target { session, qos: QoS::ExactlyOnce, retain: false, identifiers: Vec::new(), share: None };
+    (ShardId(shard), Op::Enqueue { message, targets: vec![target], now: Wall(1) })
+}
+
+/// What waits for the session of a shard: by whom and as which it was sent.
+fn queue(store: &Store, shard: u16) -> Vec<(u64, u64)> {
+    let (mut from, mut found) = (0, Vec::new());
+    loop {
+        let mut page = Vec::new();
+        let shard = store.lock(ShardId(shard));
+        from = shard.page(store.tables(), SessionId(1), from, 100, 1 << 20, &mut page).unwrap();
+        if page.is_empty() {
+            return found;
+        }
+        found.extend(page.iter().map(|entry| {
+            let text = String::from_utf8_lossy(entry.message.payload()).into_owned();
+            let (home, number) = text.split_once(' ').unwrap();
+            (home.parse::<u64>().unwrap(), number.parse::<u64>().unwrap())
+        }));
+    }
+}
+
+async fn cluster(switch: &Arc<Switch>, folders: &[tempfile::TempDir]) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for (number, folder) in folders.iter().enumerate() {
+        nodes.push(Node::start(switch, folder.path(), number as u64 + 1).await);
+    }
+    let members: BTreeSet<NodeId> = nodes.iter().map(|node| node.id).collect();
+    for node in &nodes {
+        for group in node.groups.all() {
+            group.found(&members).await.unwrap();
+        }
+    }
+    let ops = (0..SHARDS).map(attach).collect();
+    nodes[0].submit(ops);
+    let first = &nodes[0];
+    until("the sessions are there", || first.acknowledged() == first.submitted).await;
+    nodes
+}
+
+/// Submits on every node: each time a message for every shard.
+fn submit_everywhere(nodes: &mut [Node], numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        for node in nodes.iter_mut() {
+            let home = node.home;
+            node.submit((0..SHARDS).map(|shard| enqueue(shard, home, number)).collect());
+        }
+    }
+}
+
+/// Whether what one home sent is there once, in order, and without a gap up to `least` at least.
+fn check(found: &[(u64, u64)], home: u64, least: u64) {
+    let numbers: Vec<u64> = found.iter().filter(|(of, _)| *of == home).map(|(_, number)| *number).collect();
+    let expected: Vec<u64> = (0..numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "of home {home}");
+    assert!(numbers.len() as u64 >= least, "of home {home}: {} of {least}", numbers.len());
+}
+
+fn folders(count: usize) -> Vec<tempfile::TempDir> {
+    (0..count).map(|_| tempfile::tempdir().unwrap()).collect()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn what_any_node_submits_is_applied_on_all_once_and_in_order() {
+    run(async {
+        let (switch, folders) = (Switch::new(1), folders(3));
+        let mut nodes = cluster(&switch, &folders).await;
+        submit_everywhere(&mut nodes, 0..300);
+        until("all is acknowledged", || nodes.iter().all(|node| node.acknowledged() == node.submitted)).await;
+        until("all have it", || {
+            nodes.iter().all(|node| (0..SHARDS).all(|shard| queue(&node.store, shard).len() == 900))
+        })
+        .await;
+        for shard in 0..SHARDS {
+            let found = queue(&nodes[0].store, shard);
+            (1..=3).for_each(|home| check(&found, home, 300));
+            assert!(nodes.iter().all(|node| queue(&node.store, shard) == found), "the same order everywhere");
+        }
+        for node in nodes {
+            node.stop(&switch).await;
+        }
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_loss_of_a_node_under_load() {
+    run(async {
+        let (switch, folders) = (Switch::new(2), folders(3));
+        let mut nodes = cluster(&switch, &folders).await;
+        submit_everywhere(&mut nodes, 0..200);
+        // Whoever leads the first shard goes, in the middle of it.
+        until("some of it is acknowledged", || nodes.iter().all(|node| node.acknowledged() > 20)).await;
+        let place = nodes.iter().position(|node| node.groups.get(ShardId(0)).unwrap().leads()).unwrap_or(0);
+        let lost = nodes.remove(place);
+        let (lost_home, lost_acknowledged) = (lost.home, lost.acknowledged());
+        lost.stop(&switch).await;
+        submit_everywhere(&mut nodes, 200..400);
+        until("all is acknowledged", || nodes.iter().all(|node| node.acknowledged() == node.submitted)).await;
+        // It comes back as another process, and finds what it missed.
+        let again = Node::start(&switch, folders[place].path(), 9).await;
+        let whole = |store: &Store| (0..SHARDS).map(|shard| queue(store, shard)).collect::<Vec<_>>();
+        let expected = whole(&nodes[0].store);
+        until("all have the same", || nodes.iter().chain([&again]).all(|node| whole(&node.store) == expected)).await;
+        for found in &expected {
+            for home in (1..=3).filter(|home| *home != lost_home) {
+                check(found, home, 400);
+            }
+            // The first submission of the first node made the sessions.
+            check(found, lost_home, lost_acknowledged.saturating_sub(1));
+        }
+        for node in nodes.into_iter().chain([again]) {
+            node.stop(&switch).await;
+        }
+    });
+}
