@@ -222,6 +222,7 @@ metrics! {
     "nightjar_journal_ops_total" Counter "" "" "Changes applied." |f| one(f.snapshot.store.ops);
     "nightjar_journal_written_bytes_total" Counter "bytes" "" "Bytes written to the journal." |f| one(f.snapshot.store.bytes);
     "nightjar_journal_bytes" Gauge "bytes" "" "Bytes of journal that a restart would read." |f| one(f.snapshot.store.journal_bytes);
+    "nightjar_journal_budget_bytes" Gauge "bytes" "" "The same above which publishers are slowed down (`store.journal_budget`)." |f| one(f.snapshot.store.journal_budget);
     "nightjar_journal_waiting_bytes" Gauge "bytes" "" "Bytes that wait to be written to the journal." |f| one(f.snapshot.store.pending_bytes);
     "nightjar_journal_writable" Gauge "" "" "1 if acknowledgements can be given, else 0." |f| flag(f.snapshot.health == Health::Writable);
     "nightjar_store_overlay_bytes" Gauge "bytes" "" "Memory of what is durable and not yet in the tables." |f| one(f.snapshot.store.overlay_bytes);
@@ -231,6 +232,7 @@ metrics! {
     "nightjar_disk_free_bytes" Gauge "bytes" "" "Free bytes of the disk that the data folder is on." |f| one(f.snapshot.disk_free.unwrap_or(0));
     "nightjar_memory_resident_bytes" Gauge "bytes" "" "Resident memory of the process." |f| one(f.snapshot.memory.resident_bytes);
     "nightjar_memory_resident_maximum_bytes" Gauge "bytes" "" "The most resident memory that there ever was." |f| one(f.snapshot.memory.maximum_bytes);
+    "nightjar_memory_mark_bytes" Gauge "bytes" "" "Resident memory above which new work is refused (`limits.memory_mark`)." |f| one(f.snapshot.memory.mark_bytes);
 }
 
 /// The page of the manual about all metrics.

@@ -251,6 +251,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         Stats {
             journal_bytes: self.core.journal_bytes.load(Ordering::Relaxed),
+            journal_budget: self.core.journal_budget(),
             overlay_bytes: self.core.overlay.load(Ordering::Relaxed) as u64,
             pending_bytes: self.core.pending.load(Ordering::Relaxed) as u64,
             ..self.core.counters.read()

@@ -53,6 +53,8 @@ pub struct Stats {
     pub checkpoint_held: bool,
     /// Bytes of journal that a recovery would read.
     pub journal_bytes: u64,
+    /// The same above which publishers are slowed down.
+    pub journal_budget: u64,
     /// Memory that the overlays of all shards hold.
     pub overlay_bytes: u64,
     /// Memory of what is submitted and not yet applied.

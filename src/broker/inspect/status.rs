@@ -96,6 +96,8 @@ pub struct Memory {
     pub resident_bytes: u64,
     /// The most there ever were.
     pub maximum_bytes: u64,
+    /// Resident bytes above which new work is refused.
+    pub mark_bytes: u64,
 }
 
 impl Snapshot {
@@ -142,7 +144,7 @@ impl Handle {
             store: broker.store.stats(),
             health: broker.store.health(),
             disk_free: broker.store.free_space(),
-            memory: Memory { resident_bytes, maximum_bytes },
+            memory: Memory { resident_bytes, maximum_bytes, mark_bytes: broker.limits.load().memory_mark },
             totals: broker.board.totals(),
         }
     }
