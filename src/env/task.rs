@@ -49,7 +49,6 @@ pub async fn sleep(duration: Duration) {
 }
 
 /// A sleep that has begun when this returns, whenever it is waited for.
-#[must_use]
 pub fn timer(duration: Duration) -> Sleep {
     tokio::time::sleep(duration)
 }

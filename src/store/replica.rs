@@ -10,7 +10,7 @@ use super::codec;
 use super::core::{Core, Done, LogJob, LogWrite, Submission};
 use super::engine::Stand;
 use super::log::{LogEntry, LogState, Point};
-use super::snapshot::{self, Incoming};
+use super::snapshot::{self, Incoming, Piece};
 use super::stats::Counters;
 use super::{Sink, Store, Waiter};
 use bytes::Bytes;
@@ -312,17 +312,14 @@ impl Outgoing {
         if self.ended {
             return Ok(None);
         }
-        let next = snapshot::piece(&*self.core.engine, self.group, &self.after).map_err(io::Error::other)?;
-        Ok(Some(match next {
-            Some((piece, last)) => {
-                self.after = last;
-                piece
-            }
-            None => {
-                self.ended = true;
-                snapshot::last_piece(self.group, &self.stand)
-            }
-        }))
+        let Piece { rows, last } =
+            snapshot::piece(&*self.core.engine, self.group, &self.after).map_err(io::Error::other)?;
+        if rows.is_empty() {
+            self.ended = true;
+            return Ok(Some(snapshot::last_piece(self.group, &self.stand)));
+        }
+        self.after = last;
+        Ok(Some(rows))
     }
 }
 

@@ -70,26 +70,34 @@ fn bounds(group: ShardId) -> (Vec<u8>, Vec<u8>) {
     (from, to)
 }
 
-/// The rows of a group behind the key `after` (from the first on, if that is empty) as a piece of a snapshot, and the
-/// last of their keys; `None` at the end.
-pub(crate) fn piece(engine: &dyn Engine, group: ShardId, after: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, String> {
+/// Rows on their way.
+#[derive(Default)]
+pub(crate) struct Piece {
+    pub(crate) rows: Vec<u8>,
+    /// The key of the last of them.
+    pub(crate) last: Vec<u8>,
+}
+
+/// The rows of a group behind the key `after`, from the first on if that is empty; none at the end.
+pub(crate) fn piece(engine: &dyn Engine, group: ShardId, after: &[u8]) -> Result<Piece, String> {
     let (mut from, to) = bounds(group);
     if !after.is_empty() {
         // The next key in the order of bytes.
         from = [after, &[0]].concat();
     }
-    let (mut piece, mut last) = (Vec::new(), Vec::new());
+    let mut piece = Piece::default();
     let read = engine.range(&from, &to, &mut |key, value| {
-        if !piece.is_empty() && piece.len() + key.len() + value.len() > PIECE {
+        let Piece { rows, last } = &mut piece;
+        if !rows.is_empty() && rows.len() + key.len() + value.len() > PIECE {
             return ControlFlow::Break(());
         }
-        push_row(&mut piece, key, value);
+        push_row(rows, key, value);
         last.clear();
         last.extend_from_slice(key);
         ControlFlow::Continue(())
     });
     read.map_err(|error| error.to_string())?;
-    Ok((!piece.is_empty()).then_some((piece, last)))
+    Ok(piece)
 }
 
 /// The last piece: where the state stands.

@@ -1,5 +1,6 @@
 //! Several nodes in one process: what is submitted on any of them is applied on all, once and in order, whoever is lost.
-#![allow(clippy::unwrap_used)]
+// A test may wait by the clock.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use super::engine::{Desk, Ear, Engine};
 use super::raft::{Groups, Pace, Parts};
@@ -22,9 +23,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 const SHARDS: u16 = 3;
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Deaf;
+/// Nobody listens.
+pub(super) struct Deaf;
 
 impl Sink for Deaf {
     fn effects(&mut self, _: ShardId, _: &mut Vec<Effect>) {}
@@ -137,7 +139,7 @@ impl Node {
     }
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
         assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
@@ -225,11 +227,11 @@ fn check(found: &[(u64, u64)], home: u64, least: u64) {
     assert!(numbers.len() as u64 >= least, "of home {home}: {} of {least}", numbers.len());
 }
 
-fn folders(count: usize) -> Vec<tempfile::TempDir> {
+pub(super) fn folders(count: usize) -> Vec<tempfile::TempDir> {
     (0..count).map(|_| tempfile::tempdir().unwrap()).collect()
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 

@@ -1,5 +1,5 @@
 //! The store as openraft needs it: openraft's own suite over a real journal.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod three;
 
@@ -7,22 +7,15 @@ use super::Members;
 use super::log_store::LogStore;
 use super::machine::{Agreed, Machine};
 use super::types::Types;
-use crate::store::{Applier, LogEntry, Opened, Replication, Sink, State, Store, StoreConfig};
-use nightjar_base::{Position, ShardId};
-use nightjar_shard::{Effect, Shard};
+use crate::cluster::tests::Deaf;
+use crate::store::{Applier, LogEntry, Opened, Replication, State, Store, StoreConfig};
+use nightjar_base::ShardId;
+use nightjar_shard::Shard;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-
-/// Nobody listens.
-pub(super) struct Deaf;
-
-impl Sink for Deaf {
-    fn effects(&mut self, _: ShardId, _: &mut Vec<Effect>) {}
-    fn applied(&mut self, _: Position) {}
-}
 
 impl Agreed for Deaf {
     fn apply(&self, group: ShardId, entry: &LogEntry, applier: &mut Applier) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! Three nodes in one process, each with a store of its own.
 
 use super::super::{Agreed, Group, Groups, Members, Pace, Parts};
-use super::{Deaf, retained_value};
+use super::retained_value;
+use crate::cluster::tests::{Deaf, PATIENCE, folders, run, until};
 use crate::cluster::wire::{BoxFuture, Lane, Peer, Port, Refusal, Request, Service, Switch};
 use crate::env::task;
 use crate::store::{Applier, Batch, LogEntry, Replication, State, Store, StoreConfig};
@@ -11,7 +12,6 @@ use nightjar_mqtt::Message;
 use nightjar_shard::{Op, Shard};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const SHARD: ShardId = ShardId(0);
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn pace() -> Pace {
     Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150) }
@@ -127,14 +126,6 @@ fn entry(sequence: u64) -> Bytes {
     entry.into()
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
-        task::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// The one of these that leads the shard.
 async fn leader<'a>(nodes: &'a [&'a Node]) -> &'a Node {
     until("one leads", || nodes.iter().any(|node| node.shard().leads())).await;
@@ -155,7 +146,7 @@ async fn all_have(nodes: &[&Node], sequence: u64) {
         .await;
 }
 
-async fn three(switch: &Arc<Switch>, folders: &[tempfile::TempDir; 3]) -> [Node; 3] {
+async fn three(switch: &Arc<Switch>, folders: &[tempfile::TempDir]) -> [Node; 3] {
     let nodes = [
         Node::start(switch, folders[0].path()).await,
         Node::start(switch, folders[1].path()).await,
@@ -170,18 +161,10 @@ async fn three(switch: &Arc<Switch>, folders: &[tempfile::TempDir; 3]) -> [Node;
     nodes
 }
 
-fn folders() -> [tempfile::TempDir; 3] {
-    [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()]
-}
-
-fn run(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
-}
-
 #[test]
 fn what_was_agreed_on_survives_the_loss_of_any_node() {
     run(async {
-        let (switch, folders) = (Switch::new(1), folders());
+        let (switch, folders) = (Switch::new(1), folders(3));
         let [a, b, c] = three(&switch, &folders).await;
         for sequence in 1..=20 {
             agree(&[&a, &b, &c], sequence).await;
@@ -211,7 +194,7 @@ fn what_was_agreed_on_survives_the_loss_of_any_node() {
 #[test]
 fn who_is_far_behind_gets_a_snapshot() {
     run(async {
-        let (switch, folders) = (Switch::new(2), folders());
+        let (switch, folders) = (Switch::new(2), folders(3));
         let [a, b, c] = three(&switch, &folders).await;
         agree(&[&a, &b, &c], 1).await;
         all_have(&[&a, &b, &c], 1).await;
@@ -254,7 +237,7 @@ fn who_is_far_behind_gets_a_snapshot() {
 #[test]
 fn a_minority_agrees_on_nothing_and_joins_the_rest_when_it_can() {
     run(async {
-        let (switch, folders) = (Switch::new(3), folders());
+        let (switch, folders) = (Switch::new(3), folders(3));
         let [a, b, c] = three(&switch, &folders).await;
         agree(&[&a, &b, &c], 1).await;
         let all = [&a, &b, &c];
@@ -289,7 +272,7 @@ fn a_minority_agrees_on_nothing_and_joins_the_rest_when_it_can() {
 #[test]
 fn members_and_leaders_change_under_way() {
     run(async {
-        let (switch, folders) = (Switch::new(4), folders());
+        let (switch, folders) = (Switch::new(4), folders(3));
         let first = Node::start(&switch, folders[0].path()).await;
         for group in first.groups.all() {
             group.found(&BTreeSet::from([first.id])).await.unwrap();
