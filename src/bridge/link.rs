@@ -37,6 +37,9 @@ pub(super) struct Doubt {
     pub(super) overflowed: u64,
 }
 
+/// Kept as long as a bridge has no session here.
+pub(super) type Preparing = std::sync::mpsc::SyncSender<()>;
+
 /// What a bridge is to do.
 #[derive(Clone)]
 pub(super) enum Order {
@@ -63,6 +66,8 @@ pub(super) struct Link {
     pub(super) doubt: Doubt,
     /// The removed bridge of the same name, which is to be gone first, and the sign that this one is not.
     before: Option<mpsc::Sender<()>>,
+    /// Dropped when there is a session here, which takes what is published.
+    pub(super) prepared: Option<Preparing>,
     _life: mpsc::Receiver<()>,
     /// Filters that this process has asked of the remote.
     pub(super) asked: HashSet<String>,
@@ -108,6 +113,7 @@ impl Link {
             before,
             _life: life,
             asked: HashSet::new(),
+            prepared: None,
             address: 0,
             speech: 0,
             failures: 0,
@@ -127,7 +133,8 @@ impl Link {
             before.closed().await;
         }
         self.prepare(false).await;
-        self.tell(false).await;
+        self.prepared = None;
+        self.tell_down().await;
         loop {
             let order = self.orders.borrow_and_update().clone();
             match order {
