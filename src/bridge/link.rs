@@ -12,7 +12,7 @@ use crate::env::{entropy, task};
 use crate::telemetry::escape;
 use crate::transport::dial;
 use nightjar_base::{Wall, millis};
-use nightjar_mqtt::Version;
+use nightjar_mqtt::{Disconnect, Packet, ReasonCode, Version};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +80,8 @@ pub(super) struct Link {
     pub(super) guessed: bool,
     /// It was tried again in the best way since.
     pub(super) rechecked: bool,
+    /// The address at which the remote knew nothing of us, and now has a session by a connection that carried nothing.
+    pub(super) unknown_at: Option<usize>,
     /// The remote was asked for nothing any more.
     pub(super) has_left: bool,
     /// The remote was there, and was lost.
@@ -120,6 +122,7 @@ impl Link {
             silent: 0,
             guessed: false,
             rechecked: false,
+            unknown_at: None,
             has_left: false,
             was_lost: false,
             poison: Poison::default(),
@@ -282,7 +285,7 @@ impl Link {
     }
 
     /// The remote is there. True if there is another order.
-    async fn connected(&mut self, reached: Reached, address: &str) -> bool {
+    async fn connected(&mut self, mut reached: Reached, address: &str) -> bool {
         let since = self.clock.tick();
         self.silent = 0;
         // What was only guessed from its silence is not held against it: now that it answers, the best way is tried again.
@@ -292,9 +295,19 @@ impl Link {
             return false;
         }
         self.rechecked &= guessed;
+            if !reached.connack.session_present {
+                self.unknown_at = Some(self.address);
+            }
+            // It leaves in order, or the remote would tell everybody that the bridge is gone.
+            let (farewell, version) =
+                (Packet::Disconnect(Disconnect::new(ReasonCode::Success)), reached.speech.version);
+            let _ = task::timeout(FAREWELL, reached.wire.send(&farewell, version)).await;
+            reached.wire.socket.finish();
         self.status.counts().connects.add(1);
         let speech = reached.speech;
         let (bridge, mut words) = (self.plan.bridge.name.clone(), remote::in_words(&speech));
+        // The session that the remote has now is none that it remembers.
+        reached.connack.session_present &= self.unknown_at != Some(self.address);
         if let Some(node) = &reached.nightjar {
             words = format!("{words}, with the Nightjar {}", escape(node));
         }
@@ -304,7 +317,10 @@ impl Link {
             status.refused_filters.clear();
         });
         let ending = match self.splice(reached).await {
-            Ok(mut pump) => self.pump(&mut pump).await,
+            Ok(mut pump) => {
+                self.unknown_at = None;
+                self.pump(&mut pump).await
+            }
             Err(why) => Ending::Lost(why),
         };
         if guessed {
