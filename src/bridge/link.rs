@@ -246,7 +246,7 @@ impl Link {
             state_topic: state_topic.as_deref(),
             max_packet: self.plan.limits.largest_packet(),
         };
-        let plan = self.plan.clone();
+        let (plan, begin) = (self.plan.clone(), self.clock.tick());
         let reached = tokio::select! {
             _ = self.orders.changed() => return true,
             reached = remote::reach(&plan.bridge, &address, speech, &introduction) => reached,
@@ -263,7 +263,10 @@ impl Link {
                 self.next_address();
                 self.wait().await
             }
-            Ok(reached) => self.connected(reached, &address.to_string()).await,
+            Ok(reached) => {
+                self.handle.note_round_trip(self.clock.tick().since(begin));
+                self.connected(reached, &address.to_string()).await
+            }
         }
     }
 

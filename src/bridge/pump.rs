@@ -215,6 +215,9 @@ impl Pump {
     }
 
     fn read_local(&mut self) -> Result<(), Ending> {
+        if let Some(time) = self.splice.round_trip.take() {
+            self.handle.note_round_trip(time);
+        }
         match self.local.read() {
             Ok(false) => return Ok(()),
             Ok(true) => {}

@@ -147,6 +147,10 @@ pub(super) struct Splice {
     acknowledged: bool,
     /// Messages of the remote's are among what waits for this broker.
     pub(super) brought: bool,
+    /// A message that the remote has not acknowledged, by which is measured how long it takes, and when it was sent.
+    timed: Option<(u16, Tick)>,
+    /// How many milliseconds the last that was measured took.
+    pub(super) round_trip: Option<u64>,
     pub(super) events: Vec<Event>,
     pub(super) now: Tick,
     /// The time on the wall, for what expires.
@@ -171,6 +175,8 @@ impl Splice {
             acknowledged: false,
             brought: false,
             events: Vec::new(),
+            timed: None,
+            round_trip: None,
             now: Tick::default(),
             wall: Wall::default(),
             scratch: Vec::new(),
