@@ -113,9 +113,9 @@ impl Link {
             client_id,
             doubt: Doubt::default(),
             before,
+            prepared: None,
             _life: life,
             asked: HashSet::new(),
-            prepared: None,
             address: 0,
             speech: 0,
             failures: 0,
@@ -170,7 +170,7 @@ impl Link {
             if !self.plan.bridge.notifications {
                 self.forget_state().await;
             } else {
-                self.tell(false).await;
+                self.tell_down().await;
             }
         }
     }
@@ -295,9 +295,6 @@ impl Link {
         let guessed = std::mem::take(&mut self.guessed);
         if guessed && !self.rechecked {
             (self.rechecked, self.speech) = (true, 0);
-            return false;
-        }
-        self.rechecked &= guessed;
             if !reached.connack.session_present {
                 self.unknown_at = Some(self.address);
             }
@@ -306,11 +303,14 @@ impl Link {
                 (Packet::Disconnect(Disconnect::new(ReasonCode::Success)), reached.speech.version);
             let _ = task::timeout(FAREWELL, reached.wire.send(&farewell, version)).await;
             reached.wire.socket.finish();
+            return false;
+        }
+        self.rechecked &= guessed;
+        // The session that the remote has now is none that it remembers.
+        reached.connack.session_present &= self.unknown_at != Some(self.address);
         self.status.counts().connects.add(1);
         let speech = reached.speech;
         let (bridge, mut words) = (self.plan.bridge.name.clone(), remote::in_words(&speech));
-        // The session that the remote has now is none that it remembers.
-        reached.connack.session_present &= self.unknown_at != Some(self.address);
         if let Some(node) = &reached.nightjar {
             words = format!("{words}, with the Nightjar {}", escape(node));
         }
@@ -329,7 +329,7 @@ impl Link {
         if guessed {
             self.speech = 0;
         }
-        self.tell(false).await;
+        self.tell_down().await;
         self.status.update(|status| status.under_way = 0);
         if self.plan.bridge.clean_local && !matches!(*self.orders.borrow(), Order::Stop) {
             self.prepare(true).await;
