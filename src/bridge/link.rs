@@ -280,7 +280,8 @@ impl Link {
                 if self.silent >= SILENT {
                     self.silent = 0;
                     self.speech = (self.speech + 1) % ways;
-                    self.guessed = true;
+                    // The best one is no guess, nor the only one.
+                    self.guessed = self.speech != 0;
                 }
             }
             _ => {}
