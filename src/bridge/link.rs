@@ -12,7 +12,7 @@ use crate::env::{entropy, task};
 use crate::telemetry::escape;
 use crate::transport::dial;
 use nightjar_base::{Wall, millis};
-use nightjar_mqtt::Version;
+use nightjar_mqtt::{Disconnect, Packet, ReasonCode, Version};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,9 @@ pub(super) struct Doubt {
     /// What had been dropped of the queue then.
     pub(super) overflowed: u64,
 }
+
+/// Kept as long as a bridge has no session here.
+pub(super) type Preparing = std::sync::mpsc::SyncSender<()>;
 
 /// What a bridge is to do.
 #[derive(Clone)]
@@ -63,6 +66,8 @@ pub(super) struct Link {
     pub(super) doubt: Doubt,
     /// The removed bridge of the same name, which is to be gone first, and the sign that this one is not.
     before: Option<mpsc::Sender<()>>,
+    /// Dropped when there is a session here, which takes what is published.
+    pub(super) prepared: Option<Preparing>,
     _life: mpsc::Receiver<()>,
     /// Filters that this process has asked of the remote.
     pub(super) asked: HashSet<String>,
@@ -75,6 +80,8 @@ pub(super) struct Link {
     pub(super) guessed: bool,
     /// It was tried again in the best way since.
     pub(super) rechecked: bool,
+    /// The address at which the remote knew nothing of us, and now has a session by a connection that carried nothing.
+    pub(super) unknown_at: Option<usize>,
     /// The remote was asked for nothing any more.
     pub(super) has_left: bool,
     /// The remote was there, and was lost.
@@ -106,6 +113,7 @@ impl Link {
             client_id,
             doubt: Doubt::default(),
             before,
+            prepared: None,
             _life: life,
             asked: HashSet::new(),
             address: 0,
@@ -114,6 +122,7 @@ impl Link {
             silent: 0,
             guessed: false,
             rechecked: false,
+            unknown_at: None,
             has_left: false,
             was_lost: false,
             poison: Poison::default(),
@@ -127,7 +136,8 @@ impl Link {
             before.closed().await;
         }
         self.prepare().await;
-        self.tell(false).await;
+        self.prepared = None;
+        self.tell_down().await;
         loop {
             let order = self.orders.borrow_and_update().clone();
             match order {
@@ -160,7 +170,7 @@ impl Link {
             if !self.plan.bridge.notifications {
                 self.forget_state().await;
             } else {
-                self.tell(false).await;
+                self.tell_down().await;
             }
         }
     }
@@ -236,7 +246,7 @@ impl Link {
             state_topic: state_topic.as_deref(),
             max_packet: self.plan.limits.largest_packet(),
         };
-        let plan = self.plan.clone();
+        let (plan, begin) = (self.plan.clone(), self.clock.tick());
         let reached = tokio::select! {
             _ = self.orders.changed() => return true,
             reached = remote::reach(&plan.bridge, &address, speech, &introduction) => reached,
@@ -253,7 +263,10 @@ impl Link {
                 self.next_address();
                 self.wait().await
             }
-            Ok(reached) => self.connected(reached, &address.to_string()).await,
+            Ok(reached) => {
+                self.handle.note_round_trip(self.clock.tick().since(begin));
+                self.connected(reached, &address.to_string()).await
+            }
         }
     }
 
@@ -267,7 +280,8 @@ impl Link {
                 if self.silent >= SILENT {
                     self.silent = 0;
                     self.speech = (self.speech + 1) % ways;
-                    self.guessed = true;
+                    // The best one is no guess, nor the only one.
+                    self.guessed = self.speech != 0;
                 }
             }
             _ => {}
@@ -275,16 +289,26 @@ impl Link {
     }
 
     /// The remote is there. True if there is another order.
-    async fn connected(&mut self, reached: Reached, address: &str) -> bool {
+    async fn connected(&mut self, mut reached: Reached, address: &str) -> bool {
         let since = self.clock.tick();
         self.silent = 0;
         // What was only guessed from its silence is not held against it: now that it answers, the best way is tried again.
         let guessed = std::mem::take(&mut self.guessed);
         if guessed && !self.rechecked {
             (self.rechecked, self.speech) = (true, 0);
+            if !reached.connack.session_present {
+                self.unknown_at = Some(self.address);
+            }
+            // It leaves in order, or the remote would tell everybody that the bridge is gone.
+            let (farewell, version) =
+                (Packet::Disconnect(Disconnect::new(ReasonCode::Success)), reached.speech.version);
+            let _ = task::timeout(FAREWELL, reached.wire.send(&farewell, version)).await;
+            reached.wire.socket.finish();
             return false;
         }
         self.rechecked &= guessed;
+        // The session that the remote has now is none that it remembers.
+        reached.connack.session_present &= self.unknown_at != Some(self.address);
         self.status.counts().connects.add(1);
         let speech = reached.speech;
         let (bridge, mut words) = (self.plan.bridge.name.clone(), remote::in_words(&speech));
@@ -297,13 +321,16 @@ impl Link {
             status.refused_filters.clear();
         });
         let ending = match self.splice(reached).await {
-            Ok(mut pump) => self.pump(&mut pump).await,
+            Ok(mut pump) => {
+                self.unknown_at = None;
+                self.pump(&mut pump).await
+            }
             Err(why) => Ending::Lost(why),
         };
         if guessed {
             self.speech = 0;
         }
-        self.tell(false).await;
+        self.tell_down().await;
         self.status.update(|status| status.under_way = 0);
         if self.plan.bridge.clean_local && !matches!(*self.orders.borrow(), Order::Stop) {
             self.forget().await;

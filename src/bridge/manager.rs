@@ -1,7 +1,7 @@
 //! The bridges of a node: started, changed and stopped as the configuration says, each on a thread of its own, so that
 //! nothing that one of them meets makes another wait.
 
-use super::link::{Link, Order, client_id};
+use super::link::{Link, Order, Preparing, client_id};
 use super::status::{Now, Status};
 use super::{Counts, Host, Plan};
 use crate::broker::{BridgeQueue, Handle};
@@ -11,10 +11,14 @@ use nightjar_base::millis;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc::sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
+
+/// How long a node that starts waits for its bridges to have sessions. Only a store that takes nothing needs longer.
+const PREPARING: Duration = Duration::from_secs(10);
 
 /// The bridges of a node.
 pub struct Bridges {
@@ -68,6 +72,25 @@ impl Bridges {
     /// # Errors
     /// When the system gives no thread for a new one.
     pub fn replace(&self, plans: Vec<Plan>) -> io::Result<()> {
+        let (preparing, _) = sync_channel(1);
+        self.replace_by(plans, &preparing)
+    }
+
+    /// As [`Self::replace`], where none is there yet: returns when each has its session, so that nothing that is published
+    /// from then on is lost to it.
+    ///
+    /// # Errors
+    /// When the system gives no thread for one.
+    pub fn begin(&self, plans: Vec<Plan>) -> io::Result<()> {
+        let (preparing, prepared) = sync_channel(1);
+        self.replace_by(plans, &preparing)?;
+        drop(preparing);
+        // It ends when nobody is left who could send anything.
+        let _ = prepared.recv_timeout(PREPARING);
+        Ok(())
+    }
+
+    fn replace_by(&self, plans: Vec<Plan>, preparing: &Preparing) -> io::Result<()> {
         let windows = plans.iter().filter_map(|plan| plan.bridge.loop_window).max();
         let hops = plans.iter().map(|plan| plan.bridge.max_hops).max().unwrap_or_default();
         self.handle.guard_loops(plans.len(), windows.map_or(0, millis), hops);
@@ -92,18 +115,18 @@ impl Bridges {
                         let _ = one.orders.send(Order::Run(Box::new(plan)));
                     }
                 }
-                None => self.start(&mut state, plan)?,
+                None => self.start(&mut state, plan, preparing.clone())?,
             }
         }
         Ok(())
     }
 
-    fn start(&self, state: &mut Running, plan: Plan) -> io::Result<()> {
+    fn start(&self, state: &mut Running, plan: Plan, preparing: Preparing) -> io::Result<()> {
         let (orders, order) = watch::channel(Order::Run(Box::new(plan.clone())));
         let status = Arc::new(Status::new(plan.rules.rules().len()));
         let (over, life) = mpsc::channel(1);
         let before = state.leaving.remove(&plan.bridge.name);
-        let link = Link::new(
+        let mut link = Link::new(
             Arc::clone(&self.host),
             self.handle.clone(),
             self.clock.clone(),
@@ -112,6 +135,7 @@ impl Bridges {
             order,
             (before, life),
         );
+        link.prepared = Some(preparing);
         let (handle, name) = (self.handle.clone(), format!("bridge {}", plan.bridge.name));
         let runtime = Builder::new_current_thread().enable_all().build()?;
         state.threads.retain(|thread| !thread.is_finished());

@@ -98,7 +98,7 @@ impl Link {
             local::connect(&*self.host, &self.plan, &self.listener, &self.client_id, window, &replay)
                 .await
                 .map_err(|error| error.to_string())?;
-        self.tell(true).await;
+        let replays = !local.output.is_empty();
         let takes = Local {
             max_packet: self.plan.limits.largest_packet(),
             retain: connack.properties.retain_available.unwrap_or(true),
@@ -130,6 +130,8 @@ impl Link {
             keep_alive: u64::from(keep_alive) * 1_000,
             asked,
             unsubscribed: 0,
+            replays,
+            state_topic: self.plan.bridge.notifications.then(|| self.state_topic()),
             alone,
             condemned: condemned.is_some(),
             sent_at: now,
@@ -141,9 +143,7 @@ impl Link {
             gather: Gather::default(),
             quiet: Pump::seldom(),
         };
-        if pump.asked.is_empty() {
-            pump.connected();
-        }
+        pump.look_whether_connected().await;
         Ok(pump)
     }
 
@@ -262,10 +262,10 @@ impl Link {
         told.then(|| bridge.notification_topic.clone().unwrap_or_else(|| bridge_state_topic(&self.remote_id())))
     }
 
-    /// Tells here whether the remote is there.
-    pub(super) async fn tell(&self, up: bool) {
+    /// Tells here that the remote is not there. That it is, the pump tells.
+    pub(super) async fn tell_down(&self) {
         if self.plan.bridge.notifications {
-            self.publish_state(if up { b"1" } else { b"0" }).await;
+            self.publish_state(b"0").await;
         }
     }
 
@@ -275,10 +275,7 @@ impl Link {
     }
 
     async fn publish_state(&self, state: &[u8]) {
-        let mut message = Message::new(&self.state_topic(), &[], state);
-        message.qos = QoS::AtLeastOnce;
-        message.retain = true;
-        self.handle.publish(message).await;
+        self.handle.publish(state_message(&self.state_topic(), state)).await;
     }
 
     /// Tells the remote whether the bridge is there. At QoS 0, since packet identifiers belong to the messages of this
@@ -317,6 +314,14 @@ impl Link {
         self.handle.end_session(&self.client_id).await;
         self.forget_state().await;
     }
+}
+
+/// What tells here, on `topic`, how a bridge is.
+pub(super) fn state_message(topic: &str, state: &[u8]) -> Message {
+    let mut message = Message::new(topic, &[], state);
+    message.qos = QoS::AtLeastOnce;
+    message.retain = true;
+    message
 }
 
 /// Has the remote release all that it holds of messages of ours, but of those that are `under_way` and will be sent again:

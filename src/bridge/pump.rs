@@ -3,6 +3,7 @@
 use super::Plan;
 use super::link::Order;
 use super::meet::FAR;
+use super::meet::state_message;
 use super::splice::{Broken, Buffers, Event, Splice, Why};
 use super::status::{State, Status};
 use super::wire::{Wire, WireError};
@@ -73,6 +74,10 @@ pub(super) struct Pump {
     pub(super) asked: Vec<(u16, Vec<String>)>,
     /// Filters that the remote was asked for no more, since it sent by them.
     pub(super) unsubscribed: u64,
+    /// Whether this broker is asked for what is retained, and has not answered.
+    pub(super) replays: bool,
+    /// The state topic here, if it is told.
+    pub(super) state_topic: Option<String>,
     /// Whether one message at a time is sent, since one is suspected.
     pub(super) alone: bool,
     /// Whether there is one that is not to be sent any more.
@@ -216,6 +221,9 @@ impl Pump {
         if !self.out.local.is_empty() || !self.out.remote.is_empty() {
             self.moved_at = now;
         }
+        if let Some(time) = self.splice.round_trip.take() {
+            self.handle.note_round_trip(time);
+        }
         self.remote.take(result.map_err(ending)?);
         if self.alone && self.splice.has_acknowledged() { Err(Ending::Cleared) } else { Ok(()) }
     }
@@ -316,8 +324,13 @@ impl Pump {
                     let address = self.remote.socket.peer_ip();
                     self.handle.note_twin(&self.client_id, &client_id, there, address);
                 }
-                Event::Subscribed(answer) => self.subscribed(&answer),
+                Event::Subscribed(answer) => self.subscribed(&answer).await,
                 Event::Unwanted(filter) => self.unsubscribe(filter),
+                Event::Replays => {
+                    if std::mem::take(&mut self.replays) {
+                        self.look_whether_connected().await;
+                    }
+                }
                 Event::NotTaken { topic, why } => {
                     if let Some(held_back) = self.quiet.admit(self.clock.tick()) {
                         let bridge = &self.plan.bridge.name;
@@ -365,7 +378,7 @@ impl Pump {
     }
 
     /// What the remote said to our filters.
-    fn subscribed(&mut self, answer: &SubAck) {
+    async fn subscribed(&mut self, answer: &SubAck) {
         let Some(place) = self.asked.iter().position(|(packet_id, _)| *packet_id == answer.packet_id) else { return };
         let (_, filters) = self.asked.remove(place);
         let refused = filters.iter().zip(&answer.codes).filter(|(_, code)| code.is_error());
@@ -374,15 +387,19 @@ impl Pump {
             tracing::error!(bridge, filter = %escape(filter), reason = ?code, "the remote refuses a filter");
             self.status.update(|status| status.refused_filters.push(filter.clone()));
         }
-        if self.asked.is_empty() {
-            self.connected();
-        }
+        self.look_whether_connected().await;
     }
 
-    /// Everything is asked and answered.
-    pub(super) fn connected(&self) {
+    /// Tells that the bridge is there, if everything is asked and answered: who acts on it can rely on it both ways.
+    pub(super) async fn look_whether_connected(&self) {
+        if self.replays || !self.asked.is_empty() {
+            return;
+        }
         let state = if self.plan.bridge.mode == Mode::Draining { State::Draining } else { State::Connected };
         self.status.enter(state, self.clock.now());
+        if let Some(topic) = &self.state_topic {
+            self.handle.publish(state_message(topic, b"1")).await;
+        }
     }
 }
 

@@ -158,7 +158,19 @@ impl Loops {
     /// Whether the content says that the message came on another way already. With one link there is no other way.
     fn is_known(&self, content: (&str, &[u8]), by: Bringer, stamped: bool, now: Tick) -> bool {
         let window = self.window();
-        window > 0 && self.links() > 1 && self.guard.lock().is_known(content, by, stamped, now, window)
+        if window == 0 || self.links() <= 1 {
+            return false;
+        }
+        let mut guard = self.guard.lock();
+        let known = guard.is_known(content, by, stamped, now, window);
+        if guard.is_news() {
+            tracing::warn!(
+                topic = %escape(content.0),
+                "messages come by several ways: bridges make a circle; of messages without a stamp that are alike, one is \
+                 taken from now on"
+            );
+        }
+        known
     }
 }
 
@@ -208,6 +220,11 @@ impl Connection {
 }
 
 impl Handle {
+    /// A remote took so many milliseconds to answer.
+    pub fn note_round_trip(&self, time: u64) {
+        self.broker.loops.guard.lock().note_round_trip(time, self.broker.clock.tick());
+    }
+
     /// The remote of our bridge `ours`, which is at `address`, says that a bridge of its own, by which it may have come
     /// here as `theirs`, is connected or not. It is believed of what came here from its own address.
     pub fn note_twin(&self, ours: &str, theirs: &str, there: bool, address: Option<IpAddr>) {

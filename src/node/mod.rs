@@ -149,7 +149,6 @@ impl Node {
         for _ in 0..workers {
             started.recv().map_err(|_| std::io::Error::other("a loop thread ended before it ran"))??;
         }
-        doors.apply(change);
         doors.limit_console(Arc::new(Limits::new(config, None)));
         let kept = Kept::new(&loaded.config);
         let state = Mutex::new(State { loaded, kept, doors });
@@ -161,7 +160,9 @@ impl Node {
             state,
             admin: Mutex::new(None),
         });
-        inside.bridges.replace(parts.bridges)?;
+        // Before anybody can publish: what came earlier would be acknowledged, and not be carried.
+        inside.bridges.begin(parts.bridges)?;
+        inside.state.lock().doors.apply(change);
         operator::open(&inside)?;
         Ok(Self { broker, store, inside, beats, stop, threads, feeder })
     }

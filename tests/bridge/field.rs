@@ -3,6 +3,7 @@
 use super::support::wire::prop;
 use super::support::{Broker, Connect, Mosquitto, Packet, Proxy, Publish, QUIET, Read, V5, ms, secs, wait_until};
 use super::{PATIENCE, bridged, config, hub, payloads, publish, queued, subscriber, wait_state};
+use std::collections::HashMap;
 
 /// The numbers of `count` messages of each of two topics, as they come.
 #[track_caller]
@@ -22,7 +23,10 @@ fn f44_the_backlog_keeps_to_the_receive_maximum_of_the_remote() {
         let remote = Broker::with(&[&format!("mqtt.receive_maximum={maximum}")]);
         let proxy = Proxy::to(remote.port());
         proxy.down();
-        let broker = bridged(&hub(proxy.port(), r##"["t/# out 2"]"##, "client_id = \"theirs\"\n"));
+        // In one version, since a link that closes at once looks like a remote that does not know it, which has the bridge
+        // try others: how that ends is a test of its own.
+        let lines = "client_id = \"theirs\"\nversion = \"5\"\n";
+        let broker = bridged(&hub(proxy.port(), r##"["t/# out 2"]"##, lines));
         let mut client = broker.v5("client");
         for number in 0..200 {
             client.publish("t/1", number.to_string(), 1);
@@ -96,6 +100,36 @@ fn seen_once_on_each_side(round: &str, one: u16, other: u16) {
     }
 }
 
+/// Publishes at two brokers that have a bridge to each other, without stamps, until both know of the circle by what comes
+/// around. Until then each message comes once at least, and three times at most.
+#[track_caller]
+fn know_the_circle(brokers: [&Broker; 2]) {
+    let mut seen = brokers.map(|broker| subscriber(broker.port(), "seen", &["circle/#"]));
+    let (mut count, mut came) = (0, [(); 2].map(|()| HashMap::new()));
+    wait_until("both know of the circle", PATIENCE, || {
+        brokers.iter().for_each(|broker| publish(broker.port(), "circle/x", &format!("{count} {}", broker.port()), 1));
+        count += 1;
+        for (client, came) in seen.iter_mut().zip(&mut came) {
+            while let Read::Packet(packet) = client.read_packet(QUIET) {
+                if let Packet::Publish(message) = packet {
+                    *came.entry(message.payload).or_insert(0) += 1;
+                }
+            }
+        }
+        brokers.iter().all(|broker| broker.log().contains("bridges make a circle"))
+    });
+    // What is under way when the last of them has learned it.
+    for (client, came) in seen.iter_mut().zip(&mut came) {
+        while let Read::Packet(packet) = client.read_packet(QUIET) {
+            if let Packet::Publish(message) = packet {
+                *came.entry(message.payload).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(came.len(), 2 * count, "{came:?}");
+        assert!(came.values().all(|times| (1..=3).contains(times)), "{came:?}");
+    }
+}
+
 #[test]
 fn f46_a_two_way_bridge_on_the_same_topics_does_not_loop() {
     let rule = r##"["# both 1"]"##;
@@ -114,6 +148,9 @@ fn f46_a_two_way_bridge_on_the_same_topics_does_not_loop() {
         remote.configure(&config(&hub(broker.port(), rule, &lines)));
         remote.reload();
         wait_state(&remote, "1");
+        if version == "3.1.1" {
+            know_the_circle([&broker, &remote]);
+        }
         seen_once_on_each_side("both", broker.port(), remote.port());
     }
 }

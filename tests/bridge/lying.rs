@@ -1,7 +1,7 @@
 //! Remotes that are no good: each costs nothing but its own bridge.
 
 use super::support::broker::free_port;
-use super::support::{Broker, QUIET, ms, secs, wait_until};
+use super::support::{Broker, Proxy, QUIET, ms, secs, wait_until};
 use super::{PATIENCE, bridged, hub, publish, queued, subscriber};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -191,6 +191,28 @@ fn a_bridge_offers_the_subprotocol_of_mqtt() {
         let request = asked.recv_timeout(PATIENCE).unwrap();
         assert!(request.contains(&format!("\r\nSec-WebSocket-Protocol: {name}\r\n")), "{request}");
     }
+}
+
+#[test]
+fn a_remote_that_was_only_starting_is_spoken_to_in_the_best_version_and_notices_nothing_of_the_others() {
+    let remote = Broker::start();
+    let proxy = Proxy::to(remote.port());
+    // What is before the remote takes connections, and closes them.
+    proxy.down();
+    let broker = bridged(&hub(proxy.port(), r##"["a/# both 1"]"##, "client_id = \"ours\"\n"));
+    broker.v5("retains").retain("a/kept", "kept", 1);
+    let mut there = subscriber(remote.port(), "there", &["a/#"]);
+    let mut state = subscriber(remote.port(), "state", &["$SYS/broker/connection/ours/state"]);
+    broker.wait_log(&["it may not take the flag of bridges"]);
+    proxy.up();
+    // There may have been one more guess, of which the remote is told nothing, not even that it ended.
+    broker.wait_log(&["connected bridge=\"hub\"", "speech=\"MQTT 5, with the Nightjar"]);
+    super::wait_state(&broker, "1");
+    state.expect_payload("1");
+    state.expect_nothing();
+    // The remote has a session by then, and knows nothing all the same: it gets what is retained.
+    there.expect_payload("kept");
+    there.expect_nothing();
 }
 
 #[test]

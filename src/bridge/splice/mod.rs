@@ -69,6 +69,8 @@ pub(super) enum Event {
     SetAside { packet_id: u16, qos: QoS, topic: String, why: Why, message: Option<Message> },
     /// The remote has answered SUBSCRIBE.
     Subscribed(SubAck),
+    /// This broker has begun to send what is retained: what is retained from now on it sends once.
+    Replays,
     /// The remote says whether a bridge of its own, with this client identifier, is connected somewhere.
     RemoteBridge { client_id: String, there: bool },
     /// The remote has answered PINGREQ.
@@ -149,6 +151,10 @@ pub(super) struct Splice {
     /// Bytes of a packet of the remote's that is too large to be held.
     skip: usize,
     acknowledged: bool,
+    /// A message that the remote has not acknowledged, by which is measured how long it takes, and when it was sent.
+    timed: Option<(u16, Tick)>,
+    /// How many milliseconds the last that was measured took.
+    pub(super) round_trip: Option<u64>,
     /// Messages of the remote's are among what waits for this broker.
     pub(super) brought: bool,
     pub(super) events: Vec<Event>,
@@ -174,6 +180,8 @@ impl Splice {
             unasked: HashSet::new(),
             skip: 0,
             acknowledged: false,
+            timed: None,
+            round_trip: None,
             brought: false,
             events: Vec::new(),
             now: Tick::default(),
@@ -266,6 +274,7 @@ impl Splice {
                 Packet::PubComp(ack) => {
                     self.answer_in(PacketType::PubComp, ack.packet_id, ReasonCode::Success, out)?;
                 }
+                Packet::SubAck(_) => self.events.push(Event::Replays),
                 Packet::Disconnect(disconnect) => return Err(Broken::LocalClosed(disconnect.reason)),
                 _ => {}
             }

@@ -77,6 +77,7 @@ impl Splice {
             self.lowered.insert(publish.packet_id);
         }
         self.unacknowledged.push_back(publish.packet_id);
+        self.timed.get_or_insert((publish.packet_id, self.now));
         if let Some(copies) = &mut self.copies {
             copies.insert(publish.packet_id, copy(&publish, &name));
         }
@@ -106,6 +107,9 @@ impl Splice {
         }
         if let Some(place) = self.unacknowledged.iter().position(|sent| *sent == packet_id) {
             self.unacknowledged.remove(place);
+        }
+        if let Some((_, sent)) = self.timed.take_if(|(timed, _)| *timed == packet_id) {
+            self.round_trip = Some(self.now.since(sent));
         }
         let copy = self.copies.as_mut().and_then(|copies| copies.remove(&packet_id));
         let kind = if self.lowered.remove(&packet_id) { PacketType::PubRec } else { kind };

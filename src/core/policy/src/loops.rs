@@ -4,10 +4,16 @@
 //! how many bridges it has passed, and a mark of its payload, so that a stamp that somebody copies to another message
 //! says nothing. So each node knows what it has had, and what is its own.
 //!
-//! Where a stamp gets lost (before MQTT 5), there is only the message itself: within a window of time the same topic and
-//! payload is taken as often as the busiest of its sources brought it, since each way around the circle brings each message
-//! once. But two messages may be alike by chance: so this holds only once there is evidence of a circle, which is that
-//! several messages in a short time came by several ways, each within a moment. A circle gives that evidence at once.
+//! Where a stamp gets lost (before MQTT 5), there is only the message itself: each message that was taken of one source
+//! may come back once by each of the others, since a circle brings each message once by each way. So within a window of
+//! time, of the same topic and payload a link is excused as often as others were taken. What was taken counts, not what
+//! is right: a message that went around while nobody knew of the circle comes around once more.
+//!
+//! But two messages may be alike by chance: so this holds only once there is evidence of a circle, which is that several
+//! messages in a short time came by several ways, each within a moment; or that one message of this broker's own came back
+//! twice. The first message of a circle so comes to each broker three times at most: by two ways, and once more since where
+//! it began its first return is believed to be another message, and its second is not. A moment is as long as the slowest
+//! remote needs, for what goes around takes no less.
 
 use nightjar_base::Tick;
 use std::collections::{HashMap, VecDeque};
@@ -17,10 +23,14 @@ use std::str::FromStr;
 
 /// Messages that are remembered; beyond it the oldest are forgotten before their time.
 const MOST: usize = 262_144;
-/// Messages that came by several ways, each within `MOMENT`, and all within `WHILE`, that are evidence of a circle.
+/// Messages that came by several ways, each within a moment, and all within `WHILE`, that are evidence of a circle.
 const EVIDENCE: usize = 3;
-/// Milliseconds.
+/// Returns of one message that a client here published, each within a moment, that are evidence of a circle.
+const RETURNS: u32 = 2;
+/// Milliseconds: the shortest moment, where no remote needs longer.
 const MOMENT: u64 = 1_000;
+/// Round trips to the slowest remote that a moment has room for: two laps around four brokers.
+const LAPS: u64 = 4;
 const WHILE: u64 = 60_000;
 /// For how many milliseconds evidence counts.
 const BELIEVED: u64 = 3_600_000;
@@ -80,19 +90,40 @@ pub enum Bringer {
 pub struct LoopGuard {
     hasher: RandomState,
     stamps: Memory<u64>,
-    contents: Memory<Vec<Brought>>,
+    contents: Memory<Content>,
+    belief: Belief,
+    /// The slowest round trip to a remote of late, in milliseconds, and when it was.
+    round_trip: (u64, Tick),
+}
+
+/// Whether there is a circle.
+#[derive(Debug, Default)]
+struct Belief {
     /// When messages came by another way within a moment, of late.
     evidence: VecDeque<Tick>,
     /// When there last was enough of it.
-    believed_since: Option<Tick>,
+    since: Option<Tick>,
+    /// It was told.
+    told: bool,
 }
 
-/// How often one source brought a message.
+/// What came of one topic and payload.
+#[derive(Debug, Default)]
+struct Content {
+    sources: Vec<Brought>,
+    /// How often it came by another way within a moment.
+    returns: u32,
+}
+
+/// What one source brought of a message.
 #[derive(Clone, Copy, Debug)]
 struct Brought {
     by: Bringer,
     stamped: bool,
-    times: u32,
+    /// How often it was taken.
+    taken: u32,
+    /// How often it was known.
+    known: u32,
     last: Tick,
 }
 
@@ -102,8 +133,8 @@ impl Default for LoopGuard {
             hasher: RandomState::new(),
             stamps: Memory::default(),
             contents: Memory::default(),
-            evidence: VecDeque::new(),
-            believed_since: None,
+            belief: Belief::default(),
+            round_trip: (0, Tick::default()),
         }
     }
 }
@@ -120,47 +151,80 @@ impl LoopGuard {
     /// Whether a message that `by` brings is one that came on another way already. `stamped` ones are compared only with
     /// those that have no stamp: of two stamped ones the stamps tell. Nothing is known before there is evidence of a circle.
     pub fn is_known(&mut self, content: (&str, &[u8]), by: Bringer, stamped: bool, now: Tick, window: u64) -> bool {
-        let key = self.hasher.hash_one(content);
+        let (key, moment) = (self.hasher.hash_one(content), self.moment().min(window));
         self.contents.forget(now, window);
-        let brought = self.contents.entry(key, now).get_or_insert_default();
-        let others = brought.iter().filter(|other| other.by != by && !(stamped && other.stamped));
-        let (mut most, mut lately) = (0, false);
-        for other in others {
-            most = most.max(other.times);
-            lately |= now.since(other.last) <= MOMENT;
+        let content = self.contents.entry(key, now).get_or_insert_default();
+        let (mut taken, mut lately, mut ours) = (0_u32, false, false);
+        for other in content.sources.iter().filter(|other| other.by != by && !(stamped && other.stamped)) {
+            taken = taken.saturating_add(other.taken);
+            lately |= now.since(other.last) <= moment;
+            ours |= other.by == Bringer::Client;
         }
-        let own = match brought.iter_mut().find(|own| own.by == by) {
-            Some(own) => own,
-            None => {
-                brought.push(Brought { by, stamped, times: 0, last: now });
-                let last = brought.len() - 1;
-                &mut brought[last]
-            }
-        };
-        own.times = own.times.saturating_add(1);
+        let place = content.sources.iter().position(|own| own.by == by).unwrap_or_else(|| {
+            content.sources.push(Brought { by, stamped, taken: 0, known: 0, last: now });
+            content.sources.len() - 1
+        });
+        let own = &mut content.sources[place];
         own.stamped &= stamped;
         own.last = now;
-        let alike = by != Bringer::Client && own.times <= most;
-        alike && self.believes(lately, now)
+        let alike = by != Bringer::Client && own.known < taken;
+        if alike && lately {
+            content.returns = content.returns.saturating_add(1);
+            let enough = ours && content.returns >= RETURNS;
+            self.belief.gather(enough, now);
+        }
+        let known = alike && self.belief.holds(now);
+        if known {
+            own.known = own.known.saturating_add(1);
+        } else {
+            own.taken = own.taken.saturating_add(1);
+        }
+        known
     }
 
     /// There is a circle: somebody knows it by other means.
     pub fn believe(&mut self, now: Tick) {
-        self.believed_since = Some(now);
+        self.belief.begin(now);
     }
 
-    /// Whether there is a circle. `evidence`: another message has just come by another way within a moment.
-    fn believes(&mut self, evidence: bool, now: Tick) -> bool {
-        if evidence {
-            self.evidence.push_back(now);
-            if self.evidence.len() > EVIDENCE {
-                self.evidence.pop_front();
-            }
-            if self.evidence.len() == EVIDENCE && now.since(self.evidence[0]) <= WHILE {
-                self.believed_since = Some(now);
-            }
+    /// Whether a circle has been noticed, which is told once.
+    pub fn is_news(&mut self) -> bool {
+        self.belief.since.is_some() && !std::mem::replace(&mut self.belief.told, true)
+    }
+
+    /// A remote took so many milliseconds to answer. What goes around takes no less: a moment is measured by it.
+    pub fn note_round_trip(&mut self, time: u64, now: Tick) {
+        let (slowest, at) = self.round_trip;
+        if time >= slowest || now.since(at) > WHILE {
+            self.round_trip = (time, now);
         }
-        self.believed_since.is_some_and(|since| now.since(since) <= BELIEVED)
+    }
+
+    /// Within how many milliseconds a message that comes by two ways is taken for evidence.
+    fn moment(&self) -> u64 {
+        MOMENT.max(self.round_trip.0.saturating_mul(LAPS))
+    }
+}
+
+impl Belief {
+    /// A message has just come by another way within a moment. `enough`: this says it by itself.
+    fn gather(&mut self, enough: bool, now: Tick) {
+        self.evidence.push_back(now);
+        if self.evidence.len() > EVIDENCE {
+            self.evidence.pop_front();
+        }
+        if enough || (self.evidence.len() == EVIDENCE && now.since(self.evidence[0]) <= WHILE) {
+            self.begin(now);
+        }
+    }
+
+    fn begin(&mut self, now: Tick) {
+        self.told &= self.holds(now);
+        self.since = Some(now);
+    }
+
+    fn holds(&self, now: Tick) -> bool {
+        self.since.is_some_and(|since| now.since(since) <= BELIEVED)
     }
 }
 
@@ -249,6 +313,53 @@ mod tests {
         assert!(taken <= 20 + EVIDENCE as u32, "{taken}");
         assert!(!guard.is_known(("b", b"y"), Bringer::Link(1), false, Tick(50_000), 10_000));
         assert!(guard.is_known(("b", b"y"), Bringer::Link(2), false, Tick(58_000), 10_000));
+    }
+
+    #[test]
+    fn a_message_of_our_own_that_comes_back_twice_is_a_circle_and_one_that_comes_once_is_none() {
+        let mut guard = LoopGuard::default();
+        // A client here and one at another broker say the same in the same second.
+        for round in 0..10 {
+            let at = Tick(round * 100_000);
+            assert!(!guard.is_known(("door", b"open"), Bringer::Client, false, at, 10_000));
+            assert!(!guard.is_known(("door", b"open"), Bringer::Link(1), false, at.plus_millis(5), 10_000));
+        }
+        assert!(!guard.is_news());
+        for (payload, by) in [(b"1", [1, 2]), (b"2", [1, 1])] {
+            let mut guard = LoopGuard::default();
+            assert!(!guard.is_known(("a", payload), Bringer::Client, false, Tick(0), 10_000));
+            assert!(!guard.is_known(("a", payload), Bringer::Link(by[0]), false, Tick(5), 10_000));
+            assert!(guard.is_known(("a", payload), Bringer::Link(by[1]), false, Tick(10), 10_000), "{by:?}");
+            assert!(guard.is_news() && !guard.is_news(), "told once");
+        }
+    }
+
+    #[test]
+    fn what_went_around_while_nobody_knew_does_not_go_on_when_it_is_known() {
+        let mut guard = LoopGuard::default();
+        assert!(!known(&mut guard, Bringer::Link(1), false, 0));
+        assert!(!known(&mut guard, Bringer::Link(2), false, 1));
+        assert!(!known(&mut guard, Bringer::Link(1), false, 2));
+        // The third evidence: from here on no way brings it any more, since each brings less than was taken of the other.
+        assert!(known(&mut guard, Bringer::Link(2), false, 3));
+        assert!(known(&mut guard, Bringer::Link(1), false, 4));
+    }
+
+    #[test]
+    fn a_moment_is_as_long_as_the_slowest_remote_needs() {
+        let come_back = |round_trip| {
+            let mut guard = LoopGuard::default();
+            guard.note_round_trip(round_trip, Tick(0));
+            guard.note_round_trip(1, Tick(10));
+            guard.is_known(X, Bringer::Client, false, Tick(20), 10_000);
+            guard.is_known(X, Bringer::Link(1), false, Tick(3_020), 10_000);
+            guard.is_known(X, Bringer::Link(1), false, Tick(3_020), 10_000)
+        };
+        assert!(!come_back(700) && come_back(800));
+        let mut guard = LoopGuard::default();
+        guard.note_round_trip(5_000, Tick(0));
+        guard.note_round_trip(1, Tick(WHILE + 1));
+        assert_eq!(guard.moment(), MOMENT, "it was slow once");
     }
 
     #[test]
