@@ -209,7 +209,7 @@ impl Checkpointer {
     /// By group: up to where nothing needs the journal any more. What a log holds can be asked for by a follower.
     fn passed(&self) -> Vec<u64> {
         let Some(replicated) = self.core.replicated.get() else { return self.previous.clone() };
-        let purged = replicated.logs.iter().map(|log| log.lock().purged().index);
+        let purged = replicated.logs.iter().map(|log| log.lock().surely_purged());
         self.previous.iter().zip(purged).map(|(previous, purged)| purged.min(*previous)).collect()
     }
 

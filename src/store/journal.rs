@@ -33,6 +33,8 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
     /// Up to where it has records.
     pub(crate) used: u64,
+    /// Whether a record of it is on disk: the first of them says again what the segments before said of the logs.
+    pub(crate) begun: bool,
     /// By group: the newest index that an entry in here has.
     pub(crate) newest: Vec<u64>,
 }
@@ -69,10 +71,23 @@ impl Shelf {
         }
     }
 
-    /// Takes the oldest segment, if all that it holds is at or below the index that `passed` gives for each shard.
+    /// The last segment, which has no record, makes way for another that begins with the same one.
+    fn drop_last(&self) {
+        self.segments.lock().pop_back();
+    }
+
+    /// What the last segment holds is on disk.
+    fn note_synced(&self) {
+        if let Some(last) = self.segments.lock().back_mut() {
+            last.begun = last.used > HEADER_BLOCK as u64;
+        }
+    }
+
+    /// Takes the oldest segment, if all that it holds is at or below the index that `passed` gives for each group, and a
+    /// later one has taken over what it says of their logs.
     pub(crate) fn take_passed(&self, passed: &[u64]) -> Option<Segment> {
         let mut segments = self.segments.lock();
-        if segments.len() < 2 {
+        if !segments.iter().skip(1).any(|segment| segment.begun) {
             return None;
         }
         let all_passed = segments.front()?.newest.iter().zip(passed).all(|(newest, passed)| newest <= passed);
@@ -146,15 +161,20 @@ impl Journal {
     }
 
     /// Whether a record of `size` bytes would begin a new segment.
-    pub(crate) fn begins_segment(&self, size: u64) -> bool {
+    fn begins_segment(&self, size: u64) -> bool {
         self.current.as_ref().is_none_or(|current| current.offset + size > current.length)
+    }
+
+    /// Whether a record of `size` bytes would be the first of its segment, which a crash may have left without any.
+    pub(crate) fn is_first(&self, size: u64) -> bool {
+        self.begins_segment(size) || self.current.as_ref().is_some_and(|current| current.offset == HEADER_BLOCK as u64)
     }
 
     /// Writes the record that `builder` holds, whose entries are of these shards and indexes. It is not yet on disk.
     /// Returns where it lies.
     ///
-    /// With `small`, a new segment is only as long as it must be: for a disk that is nearly full. A new one has room for
-    /// `more` bytes behind the record.
+    /// With `small`, a new segment is only as long as it must be: for a disk that is nearly full. There is room for `more`
+    /// bytes behind the record in its segment.
     pub(crate) fn append(
         &mut self,
         builder: &mut RecordBuilder,
@@ -163,7 +183,7 @@ impl Journal {
         more: u64,
     ) -> Result<Place, AppendError> {
         let size = builder.len() as u64;
-        if self.begins_segment(size) {
+        if self.begins_segment(size + more) {
             self.begin_segment(size + more, small)?;
         }
         let (next, synced) = (self.next, self.synced);
@@ -193,6 +213,7 @@ impl Journal {
         }
         if let Some(current) = &self.current {
             current.file.sync().map_err(AppendError::Broken)?;
+            self.shelf.note_synced();
         }
         self.synced = self.next - 1;
         Ok(())
@@ -221,8 +242,12 @@ impl Journal {
             AppendError::from_create(error)
         })?;
         self.files.sync_folder().map_err(AppendError::Broken)?;
+        // A crash may have left one without a record; it had the same name, and is gone.
+        if self.current.as_ref().is_some_and(|current| current.seal.first == seal.first) {
+            self.shelf.drop_last();
+        }
         let newest = vec![0; self.indexes.len()];
-        self.shelf.push(Segment { first: seal.first, length, used: HEADER_BLOCK as u64, newest });
+        self.shelf.push(Segment { first: seal.first, length, used: HEADER_BLOCK as u64, begun: false, newest });
         self.current = Some(Current { file, seal, length, offset: HEADER_BLOCK as u64 });
         self.spares.want();
         Ok(())

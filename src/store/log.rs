@@ -147,6 +147,8 @@ pub struct LogState {
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     purged: Point,
+    /// Up to where it is on disk that it was purged.
+    surely_purged: u64,
     /// The index of the first of `entries`, if there are any. It follows `purged`, but in a log that nothing was purged of
     /// and that did not begin at 1.
     first: u64,
@@ -162,7 +164,7 @@ pub(crate) struct Log {
 impl Log {
     /// A log that begins behind `purged`.
     pub(crate) fn behind(purged: Point, vote: Option<Bytes>) -> Self {
-        Self { purged, vote, ..Self::default() }
+        Self { purged, surely_purged: purged.index, vote, ..Self::default() }
     }
 
     pub(crate) fn state(&self) -> LogState {
@@ -180,6 +182,16 @@ impl Log {
 
     pub(crate) fn purged(&self) -> Point {
         self.purged
+    }
+
+    /// Up to which index nothing of the log is needed any more, whatever happens.
+    pub(crate) fn surely_purged(&self) -> u64 {
+        self.surely_purged
+    }
+
+    /// It is on disk that everything up to `index` was purged.
+    pub(crate) fn note_purged(&mut self, index: u64) {
+        self.surely_purged = index.max(self.surely_purged);
     }
 
     pub(crate) fn set_vote(&mut self, vote: Bytes) {

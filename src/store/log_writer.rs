@@ -75,7 +75,7 @@ impl Jobs {
         small: bool,
     ) -> Result<Place, AppendError> {
         let size = builder.len() as u64;
-        if let Some(replicated) = core.replicated.get().filter(|_| journal.begins_segment(size)) {
+        if let Some(replicated) = core.replicated.get().filter(|_| journal.is_first(size)) {
             self.preamble.begin();
             preamble(replicated.logs.iter().map(Mutex::lock), &mut self.preamble);
             journal.append(&mut self.preamble, &[], small, size)?;

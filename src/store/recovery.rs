@@ -154,7 +154,8 @@ impl<'a> Survey<'a> {
         self.next = Some(end.next);
         self.last = Some((first, header.length, end.offset as u64));
         self.ended = Some((path, end.offset));
-        self.segments.push(Segment { first, length: header.length, used: end.offset as u64, newest });
+        let (used, begun) = (end.offset as u64, end.offset > segment::HEADER_BLOCK);
+        self.segments.push(Segment { first, length: header.length, used, begun, newest });
         Ok(())
     }
 
@@ -226,6 +227,7 @@ impl Survey<'_> {
                 // A checkpoint is never ahead of the log that led to it, but the entries may be older than all segments.
                 log.purge(stand.point);
             }
+            log.note_purged(log.purged().index);
             logs.push(log);
         }
         Ok(logs)

@@ -7,7 +7,7 @@
 //! ```
 
 use super::codec;
-use super::core::{Core, Done, LogJob, LogWrite, Submission};
+use super::core::{Core, Done, LogJob, LogWrite, State, Submission};
 use super::engine::Stand;
 use super::log::{LogEntry, LogState, Point};
 use super::snapshot::{self, Incoming, Piece};
@@ -93,9 +93,10 @@ impl GroupLog {
     /// # Errors
     /// When the store has stopped.
     pub fn purge(&self, point: Point) -> io::Result<()> {
+        let note = note_purged(&self.core, self.group, point);
         let mut log = self.log();
         log.purge(point);
-        self.push(LogWrite::Purge(point), None)
+        self.push(LogWrite::Purge(point), Some(note))
     }
 
     /// Entries of `from <= index < to`: at least one, and no more than `most` bytes of them if they are several.
@@ -117,6 +118,17 @@ impl GroupLog {
     pub fn checkpointed(&self) -> u64 {
         self.core.checkpointed[usize::from(self.group.0)].load(Ordering::Acquire)
     }
+}
+
+/// Notes, when it is on disk, that a log was purged: only then may segments go that hold what it had.
+fn note_purged(core: &Arc<Core>, group: ShardId, point: Point) -> Done {
+    let core = Arc::downgrade(core);
+    Box::new(move || {
+        let Some(core) = core.upgrade() else { return };
+        if let Some(replicated) = core.replicated.get() {
+            replicated.logs[usize::from(group.0)].lock().note_purged(point.index);
+        }
+    })
 }
 
 /// Where a group's state stands.
@@ -141,13 +153,6 @@ pub struct Applier {
 impl Applier {
     pub(crate) fn new(core: Arc<Core>, sink: Box<dyn Sink>) -> Self {
         Self { core, sink, effects: Vec::new() }
-    }
-
-    /// Where the state of `group` stands.
-    #[must_use]
-    pub fn standing(&self, group: ShardId) -> Standing {
-        let Stand { point, members } = self.core.stands[usize::from(group.0)].lock().clone();
-        Standing { point, members }
     }
 
     /// Applies an entry of a shard's group. `each` is told what became of each batch in it.
@@ -191,12 +196,14 @@ impl Applier {
         });
     }
 
-    /// Has `work` apply the entry at `point` to the control group's state, which only the caller knows.
-    pub fn control(&mut self, point: Point, work: impl FnOnce()) {
+    /// Has `work` apply the entry at `point` to `control`, which is the control group's state. A checkpoint finds both the
+    /// state and where it stands before that, or behind.
+    pub fn control<C: State>(&mut self, control: &Mutex<C>, point: Point, work: impl FnOnce(&mut C)) {
         let at = self.core.shards.len();
-        self.core.with_state(at, |_, stand| stand.point = point);
-        work();
-        self.core.with_state(at, |state, _| self.core.note_overlay(at, state));
+        let mut state = control.lock();
+        work(&mut state);
+        self.core.stands[at].lock().point = point;
+        self.core.note_overlay(at, &*state);
     }
 
     /// Everything that was applied in this turn can be seen: once a turn.
@@ -229,7 +236,7 @@ impl Received {
     /// long as that takes; the applier is locked only for moments, and must apply nothing of this group meanwhile.
     ///
     /// # Errors
-    /// When the snapshot is damaged, or the store cannot be written: then it must be stopped.
+    /// When the snapshot is damaged, or the store cannot be written: that is told as fatal, too.
     pub fn install(self, applier: &Mutex<Applier>) -> io::Result<Standing> {
         let Self { core, group, incoming, point } = self;
         let at = usize::from(group.0);
@@ -244,10 +251,12 @@ impl Received {
         }
         // Nobody reads the tables through a state that they do not belong to.
         core.with_state(at, |state, _| state.clear());
-        let finished = snapshot::finish(&*core.files, &*core.engine, group, &install);
-        let reloaded = finished.map_err(io::Error::other).and_then(|()| reload(&core, group));
+        let finished = snapshot::finish(&*core.files, &*core.engine, group, &install).map_err(io::Error::other);
+        let standing = finished.and_then(|()| reload(&core, group)).inspect_err(|error| {
+            // The journal says that it is there: the next start puts it in place, or says what is wrong.
+            core.fail(&format!("a snapshot of group {group} cannot be put in place: {error}"));
+        })?;
         core.end_writing(at);
-        let standing = reloaded?;
         // The next one would write over it.
         let _ = core.files.remove(install.file());
         if is_shard {
@@ -260,10 +269,12 @@ impl Received {
 /// How long to wait for a checkpoint that is writing the rows.
 const PAUSE: Duration = Duration::from_millis(1);
 
-fn write_install(core: &Core, group: ShardId, install: snapshot::Install) -> io::Result<()> {
+fn write_install(core: &Arc<Core>, group: ShardId, install: snapshot::Install) -> io::Result<()> {
     let replicated = core.replicated.get().expect("snapshots are received only for a store that is replicated");
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    let note = note_purged(core, group, install.point());
     let done: Done = Box::new(move || {
+        note();
         let _ = sender.send(());
     });
     {
@@ -408,6 +419,13 @@ impl Store {
     pub fn receive_snapshot(&self, group: ShardId, point: Point) -> io::Result<Received> {
         let core = Arc::clone(&self.core);
         Ok(Received { core, group, incoming: Incoming::begin(&*self.core.files, group)?, point })
+    }
+
+    /// Where the state of `group` stands.
+    #[must_use]
+    pub fn standing(&self, group: ShardId) -> Standing {
+        let Stand { point, members } = self.core.stands[usize::from(group.0)].lock().clone();
+        Standing { point, members }
     }
 
     /// How many batches of `home` were applied to the shard of this group; 0 if it is no shard's.

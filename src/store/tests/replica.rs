@@ -51,6 +51,8 @@ struct Known {
     term: u64,
     applied: u64,
     purged: u64,
+    /// Up to which index `entries` may lack what is still in the journal: it was purged, but not on disk yet.
+    forgotten: u64,
     /// Up to which index it was said to be on disk, and the last vote of which that was said.
     durable: Arc<AtomicU64>,
     voted: Arc<AtomicU64>,
@@ -107,7 +109,7 @@ impl Run {
                 if checkpointed > known.purged {
                     let term = log.term_at(checkpointed).unwrap();
                     let _ = log.purge(Point { term, index: checkpointed });
-                    known.purged = checkpointed;
+                    (known.purged, known.forgotten) = (checkpointed, checkpointed.max(known.forgotten));
                     known.entries = known.entries.split_off(&(checkpointed + 1));
                 }
             }
@@ -175,7 +177,11 @@ impl Run {
                     assert_eq!(found, entry(found.point, value), "group {number}, entry {index}");
                 }
                 expected => {
-                    assert!(index > durable || index <= known.purged, "entry {index}: {expected:?}, {:?}", found.point);
+                    assert!(
+                        index > durable || index <= known.forgotten,
+                        "entry {index}: {expected:?}, {:?}",
+                        found.point
+                    );
                     // A truncation that did not reach the disk: whoever leads takes it back again.
                     if index > durable {
                         log.truncate(index - 1, Box::new(|| {})).unwrap();
@@ -185,7 +191,7 @@ impl Run {
                 }
             }
         }
-        let standing = node.applier.lock().standing(group);
+        let standing = node.store.standing(group);
         assert!(standing.point.index <= known.applied && standing.point.index >= state.purged.index);
         assert_eq!(node.store.lock(group).applied(), standing.point.index);
         for index in standing.point.index + 1..=known.applied {
