@@ -22,12 +22,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// The request to have a shard's group agree on a batch.
 pub(super) const PROPOSE: u8 = 16;
 /// How often it is looked whether something is overdue.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often logs are let go of, as far as the tables have what they led to.
+const TRIM: Duration = Duration::from_secs(10);
 /// How long to wait before a batch that was not taken is sent again.
 const AGAIN: Duration = Duration::from_millis(20);
 /// How long the leader has for a batch.
@@ -56,6 +58,8 @@ pub struct Desk {
     control: Arc<Mutex<Control>>,
     ear: Arc<dyn Ear>,
     wake: Arc<Notify>,
+    /// Told whenever something was applied.
+    turns: watch::Sender<()>,
     gone: AtomicBool,
 }
 
@@ -73,7 +77,14 @@ impl Desk {
     ) -> Arc<Self> {
         let proposer = Mutex::new(Proposer::new(home.0, shards));
         let (proposals, gone) = (Mutex::new(proposals), AtomicBool::new(false));
-        Arc::new(Self { shards, home, clock, proposer, proposals, control, ear, wake, gone })
+        let turns = watch::Sender::new(());
+        Arc::new(Self { shards, home, clock, proposer, proposals, control, ear, wake, turns, gone })
+    }
+
+    /// Changes whenever something was applied here.
+    #[must_use]
+    pub fn turns(&self) -> watch::Receiver<()> {
+        self.turns.subscribe()
     }
 
     fn is_control(&self, group: ShardId) -> bool {
@@ -114,7 +125,8 @@ impl Agreed for Desk {
         let op =
             ControlOp::decode(&entry.payload).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let mut effects = Vec::new();
-        applier.control(entry.point, || self.control.lock().apply(entry.point.index, op, &mut effects));
+        let apply = |control: &mut Control| control.apply(entry.point.index, op, &mut effects);
+        applier.control(&self.control, entry.point, apply);
         self.ear.control(&mut effects);
         Ok(())
     }
@@ -128,6 +140,7 @@ impl Agreed for Desk {
             self.wake.notify_one();
         }
         applier.end_turn();
+        self.turns.send_replace(());
     }
 
     fn replaced(&self, group: ShardId, applied: &dyn Fn(u64) -> u64) {
@@ -158,11 +171,12 @@ impl Engine {
         let watches: Vec<task::Task<()>> =
             self.groups.shards().map(|group| task::spawn(Arc::clone(&self).watch(Arc::clone(group)))).collect();
         let _watches = Watches(watches);
-        let mut look = task::interval(LOOK);
+        let (mut look, mut trim) = (task::interval(LOOK), task::interval(TRIM));
         loop {
             tokio::select! {
                 () = self.desk.wake.notified() => {}
                 _ = look.tick() => {}
+                _ = trim.tick() => self.trim(),
             }
             self.desk.gather();
             // What touches no shard is done when all before it is.
@@ -173,11 +187,22 @@ impl Engine {
 
     /// Has what is under way sent to whoever leads now.
     async fn watch(self: Arc<Self>, group: Arc<Group>) {
-        let mut leader = group.leader();
+        let mut reign = group.reign();
         loop {
-            leader = group.changed(leader).await;
+            reign = group.next_reign(reign).await;
             self.desk.proposer.lock().send_again(group.id());
             self.desk.wake.notify_one();
+        }
+    }
+
+    /// Has the groups let go of what no follower is likely to ask for.
+    fn trim(&self) {
+        for group in self.groups.all() {
+            let group = Arc::clone(group);
+            drop(task::spawn(async move {
+                // A group that has stopped is nothing to trim.
+                let _ = group.trim().await;
+            }));
         }
     }
 

@@ -53,6 +53,21 @@ pub enum GroupError {
     },
 }
 
+/// Who leads a group, and in which term: the same node may lead again, with others in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reign {
+    /// The term.
+    pub term: u64,
+    /// The leader, if there is one.
+    pub leader: Option<NodeId>,
+}
+
+impl Reign {
+    fn of(metrics: &openraft::RaftMetrics<Types>) -> Self {
+        Self { term: metrics.current_term, leader: metrics.current_leader.map(NodeId) }
+    }
+}
+
 /// A group on this node.
 pub struct Group {
     id: ShardId,
@@ -202,13 +217,22 @@ impl Group {
         Members::of(&self.raft.metrics().borrow_watched().membership_config)
     }
 
-    /// Waits until another node leads than `known`; returns who.
-    pub async fn changed(&self, known: Option<NodeId>) -> Option<NodeId> {
+    /// Who leads in which term, as this node takes it.
+    #[must_use]
+    pub fn reign(&self) -> Reign {
+        Reign::of(&self.raft.metrics().borrow_watched())
+    }
+
+    /// Waits until there is another reign than `known`, and returns it; for ever, if the group stops.
+    pub async fn next_reign(&self, known: Reign) -> Reign {
         let mut metrics = self.raft.metrics();
         loop {
-            let leader = metrics.borrow_and_update().current_leader.map(NodeId);
-            if leader != known || metrics.changed().await.is_err() {
-                return leader;
+            let reign = Reign::of(&metrics.borrow_and_update());
+            if reign != known {
+                return reign;
+            }
+            if metrics.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
     }
@@ -311,7 +335,7 @@ pub(super) fn config(pace: Pace) -> Arc<Config> {
         max_payload_entries: 256,
         replication_lag_threshold: u64::MAX,
         snapshot_policy: openraft::SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        max_in_snapshot_log_to_keep: pace.kept,
         purge_batch_size: 1,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
@@ -320,18 +344,20 @@ pub(super) fn config(pace: Pace) -> Arc<Config> {
     Arc::new(config.validate().expect("the settings' own bounds keep an election above two heartbeats"))
 }
 
-/// The two times of Raft.
+/// The two times of Raft, and how long its memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// How often a leader says that it is there.
     pub heartbeat: Duration,
     /// How long a member waits for that at least, and two thirds more at most.
     pub election: Duration,
+    /// Entries that are kept for followers though the tables have what they led to: who is further behind gets a snapshot.
+    pub kept: u64,
 }
 
 impl Default for Pace {
     /// What was measured to fail over within two seconds without an election in vain on a busy machine.
     fn default() -> Self {
-        Self { heartbeat: Duration::from_millis(200), election: Duration::from_millis(600) }
+        Self { heartbeat: Duration::from_millis(200), election: Duration::from_millis(600), kept: 1_000 }
     }
 }

@@ -104,7 +104,7 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, RaftStanding)> {
-        let standing = self.applier.lock().standing(self.group);
+        let standing = self.store.standing(self.group);
         let members = decode_standing(&standing.members).map_err(invalid)?;
         self.agreed.members(self.group, &Members::of(&members));
         Ok((log_id_of(standing.point), members))
@@ -180,8 +180,8 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     /// What was applied so far has to be in the tables first.
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
-        let Machine { group, store, applier, .. } = &self.0;
-        let (log, applied) = (store.group_log(*group), applier.lock().standing(*group).point.index);
+        let Machine { group, store, .. } = &self.0;
+        let (log, applied) = (store.group_log(*group), store.standing(*group).point.index);
         while log.checkpointed() < applied {
             store.checkpoint();
             task::sleep(PAUSE).await;

@@ -21,7 +21,7 @@ mod network;
 mod tests;
 mod types;
 
-pub use group::{Group, GroupError, Pace};
+pub use group::{Group, GroupError, Pace, Reign};
 pub use groups::{Groups, Parts};
 pub use machine::Agreed;
 pub use members::Members;

@@ -4,6 +4,7 @@
 
 use super::engine::{Desk, Ear, Engine};
 use super::raft::{Groups, Pace, Parts};
+use super::settle::Settling;
 use super::wire::{BoxFuture, Lane, Peer, Port, Refusal, Request, Service, Switch};
 use crate::env::clock::Clock;
 use crate::env::task;
@@ -40,14 +41,15 @@ impl Ear for Deaf {
 
 /// Hands requests to an engine that may not be there yet.
 #[derive(Default)]
-struct Door(Mutex<Option<Arc<Engine>>>);
+struct Door(Mutex<Option<(Arc<Engine>, Arc<Settling>)>>);
 
 impl Service for Door {
-    fn handle(&self, _: &Peer, _: Lane, request: Request) -> BoxFuture<'static, Result<Bytes, Refusal>> {
-        let engine = self.0.lock().clone();
+    fn handle(&self, from: &Peer, _: Lane, request: Request) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        let (parts, from) = (self.0.lock().clone(), from.node);
         Box::pin(async move {
-            match engine {
-                Some(engine) => engine.handle(request).await,
+            match parts {
+                Some((_, settling)) if Settling::takes(request.kind) => settling.handle(from, request).await,
+                Some((engine, _)) => engine.handle(request).await,
                 None => Err(Refusal::new(9, "not yet")),
             }
         })
@@ -77,7 +79,8 @@ struct Node {
     home: u64,
     store: Store,
     groups: Arc<Groups>,
-    run: task::Task<()>,
+    settling: Arc<Settling>,
+    runs: [task::Task<()>; 2],
     acknowledged: Arc<Newest>,
     submitted: u64,
     _port: Arc<Port>,
@@ -113,13 +116,16 @@ impl Node {
             applier: Arc::new(Mutex::new(applier)),
             agreed: Arc::clone(&desk) as _,
             transport: Arc::clone(&port) as _,
-            pace: Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150) },
+            pace: Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150), kept: 20 },
         };
         let groups = Arc::new(Groups::start(parts).await.unwrap());
-        let engine = Engine::new(id, desk, Arc::clone(&groups), Arc::clone(&port) as _);
-        *door.0.lock() = Some(Arc::clone(&engine));
-        let run = task::spawn(engine.run());
-        Self { id, home, store, groups, run, acknowledged: Arc::default(), submitted: 0, _port: port }
+        let turns = desk.turns();
+        let transport: Arc<dyn super::wire::Transport> = Arc::clone(&port) as _;
+        let engine = Engine::new(id, desk, Arc::clone(&groups), Arc::clone(&transport));
+        let settling = Settling::new(id, store.clone(), Arc::clone(&groups), transport, Clock::machine(), turns);
+        *door.0.lock() = Some((Arc::clone(&engine), Arc::clone(&settling)));
+        let runs = [task::spawn(engine.run()), task::spawn(Arc::clone(&settling).run())];
+        Self { id, home, store, groups, settling, runs, acknowledged: Arc::default(), submitted: 0, _port: port }
     }
 
     fn submit(&mut self, ops: Vec<(ShardId, Op)>) {
@@ -133,7 +139,7 @@ impl Node {
 
     async fn stop(self, switch: &Switch) {
         switch.leave(self.id);
-        self.run.abort();
+        self.runs.iter().for_each(task::Task::abort);
         self.groups.stop().await;
         self.store.stop();
     }
@@ -284,6 +290,42 @@ fn what_was_acknowledged_survives_the_loss_of_a_node_under_load() {
             check(found, lost_home, lost_acknowledged.saturating_sub(1));
         }
         for node in nodes.into_iter().chain([again]) {
+            node.stop(&switch).await;
+        }
+    });
+}
+
+#[test]
+fn a_node_that_is_cut_off_may_not_acknowledge_and_nothing_waits_for_it_longer_than_that() {
+    run(async {
+        let (switch, folders) = (Switch::new(3), folders(3));
+        let mut nodes = cluster(&switch, &folders).await;
+        until("all have leases", || nodes.iter().all(|node| node.settling.may_acknowledge())).await;
+        let (group, index) = (ShardId(0), |node: &Node| node.store.standing(ShardId(0)).point.index);
+        nodes[0].settling.settled(group, index(&nodes[0])).await.unwrap();
+
+        // Whoever leads the control group goes: leases are kept by another from then on.
+        let place = nodes.iter().position(|node| node.groups.control().leads()).unwrap_or(0);
+        let off = nodes.remove(place);
+        for node in &nodes {
+            switch.cut(off.id, node.id);
+            switch.cut(node.id, off.id);
+        }
+        submit_everywhere(&mut nodes, 0..5);
+        until("the rest goes on", || nodes.iter().all(|node| node.acknowledged() == node.submitted)).await;
+        let settled = nodes[0].settling.settled(group, index(&nodes[0])).await;
+        assert!(settled.is_ok() && !off.settling.may_acknowledge(), "only when it has no lease any more");
+        assert!(index(&off) < index(&nodes[0]));
+
+        for node in &nodes {
+            switch.mend(off.id, node.id);
+            switch.mend(node.id, off.id);
+        }
+        let behind = index(&nodes[0]);
+        until("it may acknowledge again", || off.settling.may_acknowledge()).await;
+        assert!(index(&off) >= behind, "not before it had caught up");
+        nodes[1].settling.settled(group, index(&nodes[1])).await.unwrap();
+        for node in nodes.into_iter().chain([off]) {
             node.stop(&switch).await;
         }
     });

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const SHARD: ShardId = ShardId(0);
 
 fn pace() -> Pace {
-    Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150) }
+    Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150), kept: 0 }
 }
 
 /// Counts snapshots.

@@ -1,0 +1,284 @@
+//! Settling: what this node has been told is applied everywhere where it matters.
+//!
+//! ```text
+//! SUBACK waits ─► settled(group, index) ─┬─► every other member: applied yet? ─► yes
+//!                                        └─► no answer: control's leader: has its lease ended? ─► yes
+//! ```
+//! A member that answers routes to the new subscription, and what it had routed before has been applied; one whose lease
+//! has ended acknowledges nothing that it might fail to route.
+
+use super::lease::{Keeper, Lease, RENEWAL};
+use super::raft::{Group, Groups};
+use super::wire::{Lane, Refusal, Request, Transport};
+use crate::env::clock::Clock;
+use crate::env::task;
+use crate::store::Store;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use nightjar_base::{NodeId, ShardId};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot, watch};
+
+/// Asks the leader of the control group for a lease.
+pub(super) const RENEW: u8 = 17;
+/// Asks it whether a node's lease has ended.
+pub(super) const ENDED: u8 = 18;
+/// Asks a member to answer when it has applied so much.
+pub(super) const APPLIED: u8 = 19;
+/// Asks the leader of a group up to where it has agreed on something.
+pub(super) const AGREED: u8 = 20;
+
+/// How long a renewal may take: two are tried within a lease.
+const RENEWING: Duration = Duration::from_millis(600);
+/// How long a member is waited for before the control group is asked about it, again and again.
+const ASKING: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(50);
+
+const MALFORMED: u32 = 80;
+const NOT_LEADER: u32 = 81;
+
+/// Groups with an index in each.
+type Points = BTreeMap<ShardId, u64>;
+
+#[derive(Default)]
+struct Wants {
+    points: Points,
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// Leases and barriers of a node.
+pub struct Settling {
+    node: NodeId,
+    store: Store,
+    groups: Arc<Groups>,
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+    lease: Mutex<Lease>,
+    keeper: Mutex<Option<Keeper>>,
+    wants: Mutex<Wants>,
+    wake: Notify,
+    /// Changes whenever something was applied here.
+    applied: watch::Receiver<()>,
+}
+
+impl Settling {
+    /// For the node that these groups are of. `applied` changes whenever they have applied something.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        store: Store,
+        groups: Arc<Groups>,
+        transport: Arc<dyn Transport>,
+        clock: Clock,
+        applied: watch::Receiver<()>,
+    ) -> Arc<Self> {
+        let (lease, keeper, wants, wake) = (Mutex::default(), Mutex::new(None), Mutex::default(), Notify::new());
+        Arc::new(Self { node, store, groups, transport, clock, lease, keeper, wants, wake, applied })
+    }
+
+    /// Whether this node may acknowledge.
+    #[must_use]
+    pub fn may_acknowledge(&self) -> bool {
+        self.lease.lock().is_held(self.clock.tick())
+    }
+
+    /// Ready when every node that may acknowledge has applied `group` up to `index`.
+    pub fn settled(&self, group: ShardId, index: u64) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut wants = self.wants.lock();
+        let point = wants.points.entry(group).or_default();
+        *point = index.max(*point);
+        wants.waiters.push(sender);
+        self.wake.notify_one();
+        receiver
+    }
+
+    /// Renews the lease and settles what is asked for, until the task is dropped.
+    pub async fn run(self: Arc<Self>) {
+        tokio::join!(self.renew(), self.keep(), self.settle());
+    }
+
+    async fn renew(&self) {
+        loop {
+            let asked = self.clock.tick();
+            if self.ask_control(RENEW, Bytes::new(), RENEWING).await.is_some() {
+                let spell = self.lease.lock().granted(asked, self.clock.tick());
+                if let Some(spell) = spell
+                    && self.catch_up().await
+                {
+                    self.lease.lock().caught_up(spell);
+                }
+            }
+            task::sleep(Duration::from_millis(RENEWAL)).await;
+        }
+    }
+
+    /// Applies what every group had agreed on by now; whether it could be found out.
+    async fn catch_up(&self) -> bool {
+        let mut points = Points::new();
+        for group in self.groups.all() {
+            let Some(index) = self.agreed(group).await else { return false };
+            points.insert(group.id(), index);
+        }
+        self.wait_applied(&points).await;
+        true
+    }
+
+    /// Up to where a group has agreed on something, as its leader says who is one.
+    async fn agreed(&self, group: &Group) -> Option<u64> {
+        let leader = group.leader()?;
+        if leader == self.node {
+            return group.read_index().await.ok();
+        }
+        let request = Request { group: group.id().0, kind: AGREED, payload: Bytes::new() };
+        let answer = self.transport.call(leader, Lane::Beat, request, RENEWING).await.ok()?;
+        answer.clone().try_get_u64_le().ok()
+    }
+
+    async fn wait_applied(&self, points: &Points) {
+        let mut applied = self.applied.clone();
+        let is_there = || points.iter().all(|(group, index)| self.store.standing(*group).point.index >= *index);
+        while !is_there() {
+            if applied.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Keeps leases as long as this node leads the control group.
+    async fn keep(&self) {
+        let control = self.groups.control();
+        let mut reign = control.reign();
+        loop {
+            // Of each term anew: another may have led in between.
+            *self.keeper.lock() = (reign.leader == Some(self.node)).then(|| Keeper::new(self.clock.tick()));
+            reign = control.next_reign(reign).await;
+        }
+    }
+
+    async fn settle(self: &Arc<Self>) {
+        loop {
+            self.wake.notified().await;
+            let Wants { points, waiters } = std::mem::take(&mut *self.wants.lock());
+            if waiters.is_empty() {
+                continue;
+            }
+            let members = self.groups.control().members();
+            let others = members.voters.iter().chain(&members.learners).copied().map(NodeId);
+            let asked: Vec<_> = others
+                .filter(|node| *node != self.node)
+                .map(|node| task::spawn(Arc::clone(self).settle_with(node, encode(&points))))
+                .collect();
+            for asked in asked {
+                // A panic in there was reported when it happened; nobody is told that it is settled.
+                if asked.await.is_err() {
+                    return;
+                }
+            }
+            for waiter in waiters {
+                // Whoever waited may have gone.
+                let _ = waiter.send(());
+            }
+        }
+    }
+
+    /// Returns when `node` has applied so much, or has no lease.
+    async fn settle_with(self: Arc<Self>, node: NodeId, points: Bytes) {
+        loop {
+            let request = Request { group: 0, kind: APPLIED, payload: points.clone() };
+            if self.transport.call(node, Lane::Bulk, request, ASKING).await.is_ok() {
+                return;
+            }
+            let question = Bytes::copy_from_slice(&node.0.to_le_bytes());
+            if self.ask_control(ENDED, question, ASKING).await.is_some_and(|answer| answer[..] == [1]) {
+                return;
+            }
+            task::sleep(AGAIN).await;
+        }
+    }
+
+    /// Asks whoever leads the control group.
+    async fn ask_control(&self, kind: u8, payload: Bytes, patience: Duration) -> Option<Bytes> {
+        let leader = self.groups.control().leader()?;
+        if leader == self.node {
+            return self.answer_as_keeper(self.node, kind, &payload).await.ok();
+        }
+        let request = Request { group: self.groups.control().id().0, kind, payload };
+        self.transport.call(leader, Lane::Beat, request, patience).await.ok()
+    }
+
+    /// Whether requests of this kind are answered here.
+    #[must_use]
+    pub fn takes(kind: u8) -> bool {
+        (RENEW..=AGREED).contains(&kind)
+    }
+
+    /// Answers another node.
+    ///
+    /// # Errors
+    /// When it cannot be understood, or this node is not the one to say.
+    pub async fn handle(&self, from: NodeId, request: Request) -> Result<Bytes, Refusal> {
+        match request.kind {
+            APPLIED => {
+                let points = decode(request.payload).ok_or_else(malformed)?;
+                if points.keys().any(|group| self.groups.get(*group).is_none()) {
+                    return Err(malformed());
+                }
+                self.wait_applied(&points).await;
+                // What was published here by the routes of before is done with, too.
+                self.store.wait(self.store.submitted()).await;
+                Ok(Bytes::new())
+            }
+            AGREED => {
+                let group = self.groups.get(ShardId(request.group)).ok_or_else(malformed)?;
+                let index = group.read_index().await.map_err(|error| Refusal::new(NOT_LEADER, error.to_string()))?;
+                Ok(Bytes::copy_from_slice(&index.to_le_bytes()))
+            }
+            kind => self.answer_as_keeper(from, kind, &request.payload).await,
+        }
+    }
+
+    async fn answer_as_keeper(&self, from: NodeId, kind: u8, payload: &Bytes) -> Result<Bytes, Refusal> {
+        // Whoever says something of leases must have been the leader when it was asked.
+        let leads = self.groups.control().read_index().await;
+        leads.map_err(|error| Refusal::new(NOT_LEADER, error.to_string()))?;
+        let mut keeper = self.keeper.lock();
+        let keeper = keeper.as_mut().ok_or_else(|| Refusal::new(NOT_LEADER, "this node has only begun to lead"))?;
+        let now = self.clock.tick();
+        match kind {
+            RENEW => {
+                keeper.grant(from, now);
+                Ok(Bytes::new())
+            }
+            _ => {
+                let node = payload.clone().try_get_u64_le().map_err(|_| malformed())?;
+                Ok(Bytes::copy_from_slice(&[keeper.has_ended(NodeId(node), now).into()]))
+            }
+        }
+    }
+}
+
+fn malformed() -> Refusal {
+    Refusal::new(MALFORMED, "this cannot be understood")
+}
+
+const POINT: usize = 10;
+
+fn encode(points: &Points) -> Bytes {
+    let mut out = BytesMut::with_capacity(points.len() * POINT);
+    for (group, index) in points {
+        out.put_u16_le(group.0);
+        out.put_u64_le(*index);
+    }
+    out.freeze()
+}
+
+fn decode(mut bytes: Bytes) -> Option<Points> {
+    let mut points = Points::new();
+    while bytes.len() >= POINT {
+        points.insert(ShardId(bytes.get_u16_le()), bytes.get_u64_le());
+    }
+    bytes.is_empty().then_some(points)
+}
