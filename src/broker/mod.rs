@@ -284,11 +284,12 @@ impl Broker {
 
 #[cfg(test)]
 mod tests {
-    /// What an idle connection holds besides its socket: the design allows 2 KiB with all the bookkeeping around it.
+    /// What an idle connection holds besides its socket: the design allows 2 KiB with all the bookkeeping around it. Eight
+    /// bytes of the socket are tokio's: openraft has its scheduler of several threads built in, and a handle says which.
     #[test]
     fn an_idle_connection_is_small() {
         assert!(size_of::<super::connection::Connection>() <= 448, "{}", size_of::<super::connection::Connection>());
-        assert!(size_of::<super::peer::Peer>() <= 632, "{}", size_of::<super::peer::Peer>());
+        assert!(size_of::<super::peer::Peer>() <= 640, "{}", size_of::<super::peer::Peer>());
         assert!(super::listen::task_size() <= 200, "{}", super::listen::task_size());
     }
 }

@@ -472,6 +472,7 @@ async fn a_proxy_is_believed_only_where_it_is_trusted() {
 
 #[test]
 fn an_idle_websocket_is_small() {
-    assert!(size_of::<Socket>() <= 40, "{}", size_of::<Socket>());
+    // A socket's handle of its runtime has 16 bytes since there are two kinds of them.
+    assert!(size_of::<Socket>() <= 48, "{}", size_of::<Socket>());
     assert!(layers::size() <= 1024, "{}", layers::size());
 }
