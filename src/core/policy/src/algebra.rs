@@ -16,6 +16,7 @@ pub fn covers(outer: &str, inner: &str) -> bool {
         "/+/#" => "/#",
         other => other,
     };
+    let inner = if inner == "/#" { "/+/#" } else { inner };
     let (mut outer, mut inner) = (levels(outer), levels(inner));
     loop {
         match (outer.next(), inner.next()) {
