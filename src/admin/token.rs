@@ -1,11 +1,11 @@
 //! Tokens: compared in constant time, and made where the operator gave none.
 
-use crate::env::entropy;
+use crate::env::{disk, entropy};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 /// A token as it is compared: its digest, so that neither content nor length shows in the time that it takes.
@@ -36,19 +36,12 @@ pub(super) fn random() -> String {
 /// # Errors
 /// What the system says; a file that is empty.
 pub fn file_token(path: &Path) -> io::Result<String> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     match std::fs::read_to_string(path) {
         Ok(text) if text.trim().is_empty() => Err(io::Error::other("the file is empty: remove it")),
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let token = random();
-            // Written elsewhere first: a crash in between must not leave half a token.
-            let new = path.with_extension("token.new");
-            let _ = std::fs::remove_file(&new);
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            writeln!(file, "{token}")?;
-            file.sync_all()?;
-            std::fs::rename(&new, path)?;
+            disk::replace(path, format!("{token}\n").as_bytes())?;
             Ok(token)
         }
         Err(error) => Err(error),

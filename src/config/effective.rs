@@ -4,7 +4,7 @@ use super::bridge::{self, Bridge};
 use super::listener::{self, Listener};
 use super::preset::Preset;
 use super::sections::{Described, Section};
-use super::{Access, Admin, Auth, Config, Limits, Loaded, Log, Mqtt, Node, Session, Store, Sys};
+use super::{Access, Admin, Auth, Cluster, Config, Limits, Loaded, Log, Mqtt, Node, Session, Store, Sys};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -21,6 +21,7 @@ pub(super) fn keys() -> Vec<String> {
         .chain(of::<Auth>())
         .chain(of::<Access>())
         .chain(of::<Admin>())
+        .chain(of::<Cluster>())
         .chain(of::<Sys>())
         .chain(of::<Log>())
         .collect()
@@ -47,7 +48,7 @@ fn tables(config: &Config) -> Vec<Table> {
     tables.extend(config.bridges.iter().map(of_bridge));
     tables.extend([table(&config.store), table(&config.session), table(&config.mqtt)]);
     tables.extend([table(&config.limits), table(&config.auth), table(&config.access), table(&config.admin)]);
-    tables.extend([table(&config.sys), table(&config.log)]);
+    tables.extend([table(&config.cluster), table(&config.sys), table(&config.log)]);
     tables
 }
 
@@ -87,7 +88,8 @@ impl Loaded {
 }
 
 /// Keys that take effect when the process starts, by their beginnings: what a reload cannot change.
-const FIXED: &[&str] = &["node.", "store.", "admin.address", "admin.socket", "sys.", "log.format", "limits.backlog"];
+const FIXED: &[&str] =
+    &["node.", "store.", "cluster.", "admin.address", "admin.socket", "sys.", "log.format", "limits.backlog"];
 
 /// Keys whose values are nobody's business. Each can be given as the path of a file as well, by `KEY_file`.
 pub(super) const SECRETS: &[&str] = &["auth.jwt_secret", "auth.http_token", "admin.token", "admin.read_token"];

@@ -100,10 +100,11 @@ fn is_no_setting(name: &str) -> bool {
 }
 
 /// Kubernetes gives every container variables about each service, named after it: with a service `nightjar` there are
-/// `NIGHTJAR_PORT=tcp://…`, `NIGHTJAR_SERVICE_HOST` and more, which nobody wrote and nobody can take away.
+/// `NIGHTJAR_PORT=tcp://…`, `NIGHTJAR_SERVICE_HOST` and more, which nobody wrote and nobody can take away. With another
+/// service `nightjar-cluster`, there are `NIGHTJAR_CLUSTER_PORT` and the like.
 fn is_service_link(name: &str) -> bool {
     !name.contains("__")
-        && (name == "NIGHTJAR_PORT"
+        && (name.ends_with("_PORT")
             || name.ends_with("_SERVICE_HOST")
             || name.contains("_SERVICE_PORT")
             || name.split_once("_PORT_").is_some_and(|(_, rest)| rest.contains("TCP") || rest.contains("UDP")))
@@ -154,9 +155,15 @@ mod tests {
 
     #[test]
     fn variables_that_kubernetes_makes_are_no_settings() {
-        for name in
-            ["NIGHTJAR_PORT", "NIGHTJAR_SERVICE_HOST", "NIGHTJAR_SERVICE_PORT_MQTT", "NIGHTJAR_PORT_1883_TCP_ADDR"]
-        {
+        for name in [
+            "NIGHTJAR_PORT",
+            "NIGHTJAR_SERVICE_HOST",
+            "NIGHTJAR_SERVICE_PORT_MQTT",
+            "NIGHTJAR_PORT_1883_TCP_ADDR",
+            "NIGHTJAR_CLUSTER_PORT",
+            "NIGHTJAR_CLUSTER_SERVICE_HOST",
+            "NIGHTJAR_CLUSTER_PORT_7883_TCP",
+        ] {
             assert!(is_service_link(name), "{name}");
         }
         for name in ["NIGHTJAR_CMD", "NIGHTJAR_CRASH_ROUNDS"] {

@@ -14,6 +14,7 @@
 
 pub mod access;
 mod bridge;
+mod cluster;
 mod doors;
 mod effective;
 mod files;
@@ -30,6 +31,7 @@ mod remote;
 mod sections;
 
 pub use bridge::{Bridge, Mode, QueueOverflow, Start, Version};
+pub use cluster::{Cluster, is_host};
 pub use doors::{Access, Admin, Auth, DeniedPublish, OtherUser, TokenIn};
 pub use effective::Changes;
 pub use layers::Sources;
@@ -70,6 +72,8 @@ pub struct Config {
     pub access: Access,
     /// The admin door.
     pub admin: Admin,
+    /// Several nodes as one broker.
+    pub cluster: Cluster,
     /// The `$SYS` topics.
     pub sys: Sys,
     /// The log.
@@ -89,6 +93,7 @@ impl Default for Config {
             auth: Auth::default(),
             access: Access::default(),
             admin: Admin::default(),
+            cluster: Cluster::default(),
             sys: Sys::default(),
             log: Log::default(),
         }
@@ -137,6 +142,7 @@ impl Config {
             auth,
             access: Access::read(reader),
             admin: Admin::read(reader),
+            cluster: Cluster::read(reader),
             sys: Sys::read(reader),
             log: Log::read(reader),
         }
@@ -172,6 +178,7 @@ impl Config {
             }
         }
         self.bridges.iter().for_each(|bridge| bridge.check(reader));
+        self.cluster.check(self, reader);
         if self.access.rules.is_some() && self.access.mosquitto_acl.is_some() {
             reader.mistake("access.mosquitto_acl", "expected one of access.rules and access.mosquitto_acl".to_owned());
         }

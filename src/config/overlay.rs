@@ -12,12 +12,12 @@ use super::mistake::{Mistake, Mistakes};
 use super::more_kinds::Texts;
 use super::reader::{Gathered, Origin, is_name, no_such};
 use super::sections::Node;
+use crate::env::disk;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Its name in the data folder.
@@ -71,13 +71,7 @@ impl Overlaid {
     /// # Errors
     /// What the system says.
     pub fn write(&self) -> io::Result<()> {
-        let new = self.path.with_extension("toml.new");
-        let _ = fs::remove_file(&new);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(self.text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        fs::File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+        disk::replace(&self.path, self.text.as_bytes())
     }
 }
 

@@ -69,6 +69,11 @@ impl Reader {
         self.0.values.contains_key(key)
     }
 
+    /// Whether a mistake with `key` was found already, so that what it would have been is not known.
+    pub(super) fn is_wrong(&self, key: &str) -> bool {
+        self.0.mistakes.iter().any(|mistake| mistake.key == key)
+    }
+
     /// The names of the tables of a kind whose names are the operator's, in order.
     pub(super) fn names(&self, kind: &str) -> BTreeSet<String> {
         let name = |key: &String| Some(key.strip_prefix(kind)?.strip_prefix('.')?.rsplit_once('.')?.0.to_owned());

@@ -184,7 +184,7 @@ section! {
     Store = "store" {
         /// When a message may be acknowledged. "sync": when it is on the disk, so that no crash and no power cut loses
         /// it. "interval": when it is written; a power cut loses up to `sync_interval`. "memory": at once; a restart
-        /// loses everything. The weaker two are for those who ask for them.
+        /// loses everything, and no node of a cluster may do that. The weaker two are for those who ask for them.
         durability: Durability = Durability::Sync, DURABILITY;
         /// How often the disk is told to keep what was written, with `durability = "interval"` alone. It is the most
         /// that a power cut can cost.

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "these are the doors that the bans point to")]
 
 pub mod clock;
+pub mod disk;
 pub mod entropy;
 pub mod memory;
 pub mod net;

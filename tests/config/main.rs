@@ -3,6 +3,8 @@
 
 mod access;
 mod bridge_examples;
+mod cert;
+mod cluster;
 mod command;
 mod documents;
 mod import;
