@@ -1,6 +1,7 @@
-//! `nightjar cert`: certificates for trying out TLS, and what is in one.
+//! `nightjar cert`: certificates for trying out TLS, with clients and between nodes, and what is in one.
 
 use super::Failure;
+use crate::config::is_host;
 use crate::env::clock::Clock;
 use crate::telemetry::escape;
 use crate::transport::certificate::{self, Summary};
@@ -9,6 +10,7 @@ use clap::Subcommand;
 use nightjar_base::Wall;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -28,6 +30,10 @@ pub(super) enum Command {
         /// The client's name
         #[arg(long, value_name = "NAME", default_value = "client")]
         client: String,
+        /// Make what a cluster needs instead: an authority of its own, and a certificate for the node on this host; can
+        /// be repeated
+        #[arg(long, value_name = "HOST", value_parser = host, conflicts_with_all = ["name", "client"])]
+        node: Vec<String>,
         /// Replace what is there
         #[arg(long)]
         force: bool,
@@ -42,28 +48,89 @@ pub(super) enum Command {
 /// Does it.
 pub(super) fn run(command: &Command) -> Result<(), Failure> {
     match command {
-        Command::Dev { dir, name, client, force } => dev(dir, name, client, *force),
+        Command::Dev { dir, name, client, node, force } if node.is_empty() => dev(dir, name, client, *force),
+        Command::Dev { dir, node, force, .. } => dev_cluster(dir, node, *force),
         Command::Show { file } => show(file),
     }
 }
 
+/// By what this machine reaches itself.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// What the files of a cluster's authority are called.
+const CLUSTER_CA: &str = "cluster-ca";
+
+/// A node's host, which is a part of its files' names as well.
+fn host(text: &str) -> Result<String, String> {
+    match text {
+        CLUSTER_CA => Err("this is what the authority's files are called".to_owned()),
+        text if is_host(text) => Ok(text.to_owned()),
+        _ => Err("expected a host name or an IP address".to_owned()),
+    }
+}
+
+/// A file to be written: its name, what is in it, and its mode.
+type Made = (String, String, u32);
+
 fn dev(dir: &Path, names: &[String], client: &str, force: bool) -> Result<(), Failure> {
     let names = match names {
-        [] => ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+        [] => LOCAL.map(str::to_owned).to_vec(),
         names => names.to_vec(),
     };
-    let failed = |error: rcgen::Error| Failure::Other(error.into());
     let authority = Authority::new("Nightjar development CA", Clock::machine().now()).map_err(failed)?;
     let server = authority.server(&names).map_err(failed)?;
     let client = authority.client(client, &[]).map_err(failed)?;
-    let files = [
-        ("ca.crt", authority.certificate(), 0o644),
-        ("ca.key", authority.key(), 0o600),
-        ("server.crt", server.certificate, 0o644),
-        ("server.key", server.key, 0o600),
-        ("client.crt", client.certificate, 0o644),
-        ("client.key", client.key, 0o600),
-    ];
+    let mut files = pair("ca", "crt", authority.certificate(), authority.key()).to_vec();
+    files.extend(pair("server", "crt", server.certificate, server.key));
+    files.extend(pair("client", "crt", client.certificate, client.key));
+    write(dir, &files, force)?;
+    let dir = dir.display();
+    super::print(&format!(
+        "{dir} has ca, server and client (.crt and .key) for {}\n\nTry it:\n  \
+         nightjar serve --set listeners.tls.address=127.0.0.1:8883 \\\n    \
+         --set listeners.tls.certificate={dir}/server.crt --set listeners.tls.key={dir}/server.key\n  \
+         mosquitto_pub -p 8883 --cafile {dir}/ca.crt -t hello -m world\n  \
+         openssl s_client -connect 127.0.0.1:8883 -CAfile {dir}/ca.crt\n",
+        names.join(", ")
+    ))
+}
+
+/// The authority is another than that of servers and clients: nodes believe whoever has a certificate of theirs.
+fn dev_cluster(dir: &Path, nodes: &[String], force: bool) -> Result<(), Failure> {
+    let nodes: BTreeSet<&str> = nodes.iter().map(String::as_str).collect();
+    let authority = Authority::new("Nightjar development cluster CA", Clock::machine().now()).map_err(failed)?;
+    let mut files = pair(CLUSTER_CA, "pem", authority.certificate(), authority.key()).to_vec();
+    for node in &nodes {
+        // The local ones are there so that a whole cluster can be tried on one machine.
+        let local = LOCAL.iter().filter(|local| *local != node);
+        let names: Vec<String> = [node].into_iter().chain(local).map(|name| (*name).to_owned()).collect();
+        let signed = authority.node(node, &names).map_err(failed)?;
+        files.extend(pair(node, "pem", signed.certificate, signed.key));
+    }
+    write(dir, &files, force)?;
+    let dir = dir.display();
+    let first = nodes.first().copied().unwrap_or_default();
+    let all = nodes.iter().copied().collect::<Vec<_>>().join(", ");
+    super::print(&format!(
+        "{dir} has {CLUSTER_CA}, {all} (.pem and .key), those of nodes for {} as well\n\n\
+         Each node needs {CLUSTER_CA}.pem and its own two files. In the config of {first}:\n  \
+         [cluster]\n  ca = \"{dir}/{CLUSTER_CA}.pem\"\n  certificate = \"{dir}/{first}.pem\"\n  \
+         key = \"{dir}/{first}.key\"\n\n\
+         No node needs {CLUSTER_CA}.key: whoever has it can make a node.\n",
+        LOCAL.join(", ")
+    ))
+}
+
+fn failed(error: rcgen::Error) -> Failure {
+    Failure::Other(error.into())
+}
+
+/// The file of a certificate, and that of its key, which is for our own user alone.
+fn pair(name: &str, extension: &str, certificate: String, key: String) -> [Made; 2] {
+    [(format!("{name}.{extension}"), certificate, 0o644), (format!("{name}.key"), key, 0o600)]
+}
+
+/// Writes all of the files, or none if one of them is there and may not be replaced.
+fn write(dir: &Path, files: &[Made], force: bool) -> Result<(), Failure> {
     let at = |path: &Path, error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()).into());
     fs::create_dir_all(dir).map_err(|error| at(dir, error))?;
     if let Some((name, ..)) = files.iter().find(|(name, ..)| !force && dir.join(name).exists()) {
@@ -74,18 +141,10 @@ fn dev(dir: &Path, names: &[String], client: &str, force: bool) -> Result<(), Fa
         let path = dir.join(name);
         // A file that is there would keep its mode.
         let _ = fs::remove_file(&path);
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(*mode).open(&path);
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| at(&path, error))?;
     }
-    let dir = dir.display();
-    super::print(&format!(
-        "{dir} has ca, server and client (.crt and .key) for {}\n\nTry it:\n  \
-         nightjar serve --set listeners.tls.address=127.0.0.1:8883 \\\n    \
-         --set listeners.tls.certificate={dir}/server.crt --set listeners.tls.key={dir}/server.key\n  \
-         mosquitto_pub -p 8883 --cafile {dir}/ca.crt -t hello -m world\n  \
-         openssl s_client -connect 127.0.0.1:8883 -CAfile {dir}/ca.crt\n",
-        names.join(", ")
-    ))
+    Ok(())
 }
 
 fn show(file: &Path) -> Result<(), Failure> {

@@ -51,7 +51,8 @@ Examples:
 const STORE_EXAMPLES: &str = "\
 Examples:
   nightjar store export --data /var/lib/nightjar > rescued.txt
-  nightjar store set-aside --data /var/lib/nightjar";
+  nightjar store set-aside --data /var/lib/nightjar
+  nightjar store recover --data /var/lib/nightjar --i-may-lose-acknowledged-messages";
 
 const CTL_EXAMPLES: &str = "\
 Examples:
@@ -80,6 +81,7 @@ Examples:
 const CERT_EXAMPLES: &str = "\
 Examples:
   nightjar cert dev ./tls --name broker.example.org
+  nightjar cert dev ./tls --node node1 --node node2 --node node3
   nightjar cert show ./tls/server.crt";
 
 const IMPORT_EXAMPLES: &str = "\
