@@ -434,6 +434,13 @@ impl Store {
         self.core.shards.get(usize::from(group.0)).map_or(0, |shard| shard.lock().proposed(home))
     }
 
+    /// The ops of an entry that [`encode_batch`](Self::encode_batch) has made in this process; none of any other.
+    #[must_use]
+    pub fn decode_batch(entry: &Bytes) -> Vec<Op> {
+        let batches = codec::decode_batches(entry).unwrap_or_default();
+        batches.into_iter().flat_map(|(_, ops)| ops).collect()
+    }
+
     /// Appends a batch of ops to an entry of a shard's log.
     pub fn encode_batch(batch: Batch, ops: &[Op], out: &mut Vec<u8>) {
         codec::encode_batch(batch, ops, out);

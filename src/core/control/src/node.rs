@@ -80,6 +80,12 @@ impl Node {
         self.since
     }
 
+    /// The homes that it had before, the oldest first; not more than a few.
+    #[must_use]
+    pub fn past(&self) -> &[HomeId] {
+        &self.past
+    }
+
     /// What people call it.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {

@@ -55,6 +55,12 @@ impl Shard {
         self.origins.notes.keys().copied()
     }
 
+    /// Whether a publication for queues is remembered under this origin.
+    #[must_use]
+    pub fn has_origin(&self, origin: Origin) -> bool {
+        self.origins.notes.get(&origin.session).is_some_and(|notes| notes.enqueued.contains_key(&origin.token))
+    }
+
     /// Whether anything of this session, which may be of another shard, is remembered so.
     #[must_use]
     pub fn has_publisher(&self, session: (ShardId, SessionId)) -> bool {
