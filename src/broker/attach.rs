@@ -14,6 +14,7 @@ use super::leave::interval_as_expiry;
 use super::limits::Limits;
 use super::listener::Door;
 use super::loops::is_link;
+use super::moves::{Attaching, CUT_OFF};
 use super::peer::{About, Close, Peer};
 use super::people::{Bounds, Share, Throttle, TooMany};
 use super::publish::RouteCache;
@@ -26,11 +27,11 @@ use crate::auth::Identity;
 use crate::env::entropy;
 use crate::telemetry::escape;
 use crate::transport::{Socket, TlsInfo};
-use nightjar_base::{ClientId, SessionId, ShardId};
+use nightjar_base::ClientId;
 use nightjar_mqtt::{ConnAck, Connect, Message, Packet, ReasonCode, Version, encode};
 use nightjar_policy::Rights;
 use nightjar_session::{Inbound, KeepAlive};
-use nightjar_shard::{Op, Subscribed, Will};
+use nightjar_shard::{Op, Origin, Session, Shard, Subscribed, Will};
 use std::sync::{Arc, Weak};
 
 /// What the store knows of a session at attach.
@@ -40,6 +41,8 @@ pub(super) struct Taken {
     pub(super) subscriber: Arc<Subscriber>,
     pub(super) head: u64,
     inbound: Vec<u16>,
+    /// Those of `inbound` that all shards may not have.
+    unsure: Vec<u16>,
     filters: Filters,
     replays: Vec<Replay>,
 }
@@ -74,6 +77,9 @@ impl Broker {
         inbox: &Arc<Inbox>,
         mut opening: Opening,
     ) -> Result<Connection, Refusal> {
+        if self.is_emptying() && !door.at.settings().bridge {
+            return Err(self.send_elsewhere(&socket, &opening.connect).await);
+        }
         let (limits, access) = (door.at.limits(), self.access.load_full());
         let checked = self.check_connect(&opening.connect, &limits);
         let reserved = is_bridge(&opening.connect.client_id) && !door.at.settings().bridge;
@@ -132,7 +138,10 @@ impl Broker {
             return Err(refuse(&newcomer.socket, connect, refused).await);
         }
         let will = connect.will.as_ref().map(|will| self.keep_will(will));
-        let taken = self.take_session(&newcomer, &client_id, will.clone()).await;
+        let taken = match self.take_session(&newcomer, &client_id, will.clone()).await {
+            Ok(taken) => taken,
+            Err(refused) => return Err(refuse(&newcomer.socket, connect, refused).await),
+        };
         taken.subscriber.belongs_to(&newcomer.authenticated.identity, rights);
         Ok(self.connect(newcomer, &claim, assigned, will, taken))
     }
@@ -210,7 +219,13 @@ impl Broker {
     }
 
     /// Finds or makes the session, durably where it may outlive the connection.
-    async fn take_session(self: &Arc<Self>, newcomer: &Newcomer, client_id: &ClientId, will: Option<Will>) -> Taken {
+    async fn take_session(
+        self: &Arc<Self>,
+        newcomer: &Newcomer,
+        client_id: &ClientId,
+        will: Option<Will>,
+    ) -> Result<Taken, (ReasonCode, &'static str)> {
+        self.make_ours(client_id).await?;
         let (connect, limits) = (&newcomer.connect, &newcomer.limits);
         let expiry = limits.expiry(connect);
         let shard = self.store.shard_of(client_id);
@@ -231,74 +246,61 @@ impl Broker {
             }
             self.settle(shard, session, resumes, &mut ops).await;
         }
-        if expiry == 0 && !resumes && will.is_none() {
+        // In a cluster every connection is attached, so that there is one of each client.
+        if self.others.is_none() && expiry == 0 && !resumes && will.is_none() {
             if let Some(session) = existing {
                 ops.push((shard, Op::End { session }));
                 let position = self.store.submit(&mut ops, None);
                 self.store.wait(position).await;
             }
-            return self.transient(client_id, None);
+            return Ok(self.transient(client_id, None));
         }
         let epoch = self.new_epoch();
-        let attach = Op::Attach {
-            client_id: Arc::clone(client_id),
-            user: newcomer.owner().cloned(),
-            clean_start,
-            expiry,
-            epoch,
-            will,
-            limits: limits.queue,
-            now: self.clock.now(),
-        };
-        ops.push((shard, attach));
+        let (client, user, queue) = (Arc::clone(client_id), newcomer.owner().cloned(), limits.queue);
+        let attach = Attaching { client_id: client, user, clean_start, expiry, epoch, will, limits: queue };
+        ops.push((shard, self.attach_op(attach)));
+        let expected = self.moves.expect(epoch);
         let position = self.store.submit(&mut ops, None);
-        self.store.wait(position).await;
+        if !self.attached_in_time(position).await {
+            self.detach_when_attached(client_id, shard, epoch, position);
+            return Err(CUT_OFF);
+        }
+        let came = expected.came();
+        self.end_before(came.unwrap_or_default(), client_id).await?;
         let store = self.store.lock(shard);
-        // Applied: the claim keeps everybody else from this client's session meanwhile.
-        let Some(session) = store.client(client_id) else { return self.transient(client_id, None) };
+        // Applied: the claim keeps everybody else on this node from the client's session meanwhile.
+        let session = store.client(client_id).filter(|session| session.epoch() == epoch);
+        let Some(session) = session else { return Err((ReasonCode::ServerBusy, "others use the client id")) };
         let id = session.id();
-        let durable = Durable { shard, session: id, epoch, queue: expiry > 0 || existing == Some(id) };
+        // What the log says counts: this node's store may have been behind when it was looked at.
+        let present = came.map_or(existing == Some(id), |came| came.present);
+        let durable = Durable { shard, session: id, epoch, queue: expiry > 0 || present };
         if !durable.queue {
-            // Its row is there for the will alone; everything else lives and dies with the connection.
-            return self.transient(client_id, Some(durable));
+            // Its row is there for its will, and to be found; everything else lives and dies with the connection.
+            return Ok(self.transient(client_id, Some(durable)));
         }
         let subscriptions = || session.subscriptions();
-        Taken {
-            present: existing == Some(id),
-            subscriber: self.add_session(shard, id, client_id, newcomer.owner()),
+        let subscriber = self.add_session(shard, id, client_id, newcomer.owner());
+        // Another node may have sent some of its queue.
+        subscriber.note_sent(session.sent(), 0);
+        Ok(Taken {
+            present,
+            subscriber,
             head: session.head(),
             inbound: session.inbound().to_vec(),
+            unsure: self.unsure(&store, session),
             filters: subscriptions().map(|(filter, of)| (Arc::clone(filter), of.options)).collect(),
             replays: subscriptions().filter_map(|(filter, of)| resumed(filter, of)).collect(),
             durable: Some(durable),
-        }
+        })
     }
 
-    /// Settles what an earlier connection left behind before its session is resumed or ended: a will that is due is
-    /// published, and so is one whose session ends now [MQTT-3.1.3-9]; other members of its groups get what the queue
-    /// of an ending session holds of shared subscriptions.
-    pub(super) async fn settle(&self, shard: ShardId, session: SessionId, resumes: bool, ops: &mut Vec<(ShardId, Op)>) {
-        if !resumes {
-            self.redistribute_queue(shard, session).await;
-        }
-        let now = self.clock.now();
-        let due = {
-            let store = self.store.lock(shard);
-            let fires = |session: &&nightjar_shard::Session| {
-                !session.attached() && (!resumes || session.will_due().is_some_and(|due| due <= now))
-            };
-            let session = store.session(session).filter(fires);
-            session.and_then(|session| {
-                let will = Arc::clone(&session.will()?.message);
-                Some((will, session.epoch(), Arc::clone(session.client_id()), session.user().cloned()))
-            })
-        };
-        if let Some((will, epoch, client_id, user)) = due {
-            if self.will_is_allowed(&client_id, user.as_deref(), &will) {
-                self.publish_will(&will, ops, now);
-            }
-            ops.push((shard, Op::WillDone { session, epoch }));
-        }
+    /// The QoS 2 messages that an earlier connection of the session brought in a cluster, so that all shards may not have
+    /// them. What a node alone has taken it has taken as a whole, and without a note of its origin.
+    fn unsure(&self, shard: &Shard, session: &Session) -> Vec<u16> {
+        let place = (shard.id(), session.id());
+        let noted = |id: &&u16| shard.has_origin(Origin { session: place, token: u64::from(**id) });
+        session.inbound().iter().filter(noted).copied().collect()
     }
 
     fn transient(&self, client_id: &ClientId, durable: Option<Durable>) -> Taken {
@@ -315,6 +317,7 @@ impl Broker {
             )),
             head: 1,
             inbound: Vec::new(),
+            unsure: Vec::new(),
             filters: Filters::default(),
             replays: Vec::new(),
         }
@@ -349,6 +352,7 @@ impl Broker {
             clean_start: connect.clean_start,
             present: taken.present,
             expiry: limits.expiry(connect),
+            epoch: taken.durable.as_ref().map_or(0, |durable| durable.epoch),
             since: self.clock.now(),
         };
         let peer = Arc::new_cyclic(|peer| {
@@ -407,7 +411,10 @@ impl Broker {
         let unusable = peer.lock().close;
         // The stop may have come while this connection was not yet among those that are told.
         let stopping = self.is_stopping().then_some(Close::ShuttingDown);
-        if let Some(close) = unusable.or(stopping) {
+        // So may a connection of another node.
+        let ours = |of: &Durable| self.others.is_none() || self.has_still(of.shard, of.session, of.epoch);
+        let lost = taken.durable.as_ref().is_some_and(|of| !ours(of)).then_some(Close::TakenOver);
+        if let Some(close) = unusable.or(stopping).or(lost) {
             peer.close(close);
         }
         if session.is_some() && !taken.subscriber.rights().is_open() {
@@ -437,6 +444,8 @@ impl Broker {
             durable: taken.durable,
             expiry: peer.about.expiry,
             connect_expiry: if version == Version::V5 { connect.properties.session_expiry } else { 0 },
+            unsure: (!taken.unsure.is_empty()).then(|| Box::new(taken.unsure.into_iter().collect())),
+            settles: false,
             inbound: Inbound::new(announced, alias_maximum, taken.inbound),
             routes: RouteCache::default(),
             ops: Vec::new(),

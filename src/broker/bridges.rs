@@ -1,6 +1,7 @@
 //! What a bridge has of the broker besides a connection: a persistent session that is there before the remote is ever
 //! reached, with a queue of its own kind.
 
+use super::moves::Attaching;
 use super::subscriber::Subscriber;
 use super::{Broker, Handle, turn};
 use crate::auth::Identity;
@@ -126,6 +127,9 @@ impl Handle {
             peer.close(super::peer::Close::TakenOver);
             peer.wait_gone().await;
         }
+        if let Err((_, why)) = broker.make_ours(&client_id).await {
+            tracing::warn!(client = %client_id, why, "a bridge's session cannot be had");
+        }
         let shard = broker.store.shard_of(&client_id);
         let sent = {
             let store = broker.store.lock(shard);
@@ -133,7 +137,7 @@ impl Handle {
             session.map_or(1, |session| broker.may_be_sent(session))
         };
         let epoch = broker.new_epoch();
-        let attach = Op::Attach {
+        let attach = Attaching {
             client_id: Arc::clone(&client_id),
             user: wanted.identity.owner().cloned(),
             clean_start: wanted.clean,
@@ -141,14 +145,13 @@ impl Handle {
             epoch,
             will: None,
             limits: wanted.limits,
-            now: broker.clock.now(),
         };
-        let position = broker.store.submit(&mut vec![(shard, attach)], None);
+        let position = broker.store.submit(&mut vec![(shard, broker.attach_op(attach))], None);
         broker.store.wait(position).await;
         let Some(id) = broker.store.lock(shard).session_of(&client_id) else { return Prepared::default() };
         let subscriber = broker.add_session(shard, id, &client_id, wanted.identity.owner());
         subscriber.belongs_to(&wanted.identity, broker.access.load().rights(&client_id, &wanted.identity));
-        subscriber.keep_as(wanted);
+        subscriber.keep_as(wanted.max_age, wanted.queue_qos0);
         let mut ops = broker.resubscribe(shard, id, &subscriber, &wanted.filters);
         let now = broker.clock.now();
         ops.push((shard, Op::Detach { session: id, epoch, expiry: None, discard_will: true, sent, now }));
@@ -162,6 +165,25 @@ impl Handle {
             head: session.map_or(1, |session| session.head()),
             sent: session.map_or(1, |session| broker.may_be_sent(session)),
         }
+    }
+
+    /// There is a bridge of our own that may have such a session, here or on another node: whatever is queued for it is kept
+    /// as it wants.
+    pub fn expect_bridge(&self, wanted: &BridgeSession) {
+        let client_id: ClientId = wanted.client_id.as_str().into();
+        self.broker.expected_bridges.lock().insert(Arc::clone(&client_id), (wanted.max_age, wanted.queue_qos0));
+        let shard = self.broker.store.shard_of(&client_id);
+        let session = self.broker.store.lock(shard).session_of(&client_id);
+        if let Some(subscriber) = session.and_then(|session| self.broker.session(shard, session)) {
+            self.broker.keep_bridge(&subscriber);
+            self.broker.routes_changed();
+        }
+    }
+
+    /// Whether there is a session of `client_id`.
+    #[must_use]
+    pub fn has_session(&self, client_id: &str) -> bool {
+        self.of_session(client_id, |_| true)
     }
 
     /// There are so many bridges of our own, which want a message to be known by its content for `window` milliseconds (0:
@@ -213,6 +235,16 @@ impl Handle {
 }
 
 impl Broker {
+    /// Keeps the queue of a bridge of our own as that wants it.
+    pub(super) fn keep_bridge(&self, subscriber: &Subscriber) {
+        if !is_bridge(&subscriber.client_id) {
+            return;
+        }
+        if let Some((max_age, queue_qos0)) = self.expected_bridges.lock().get(&subscriber.client_id) {
+            subscriber.keep_as(*max_age, *queue_qos0);
+        }
+    }
+
     /// Brings the subscriptions of a session that nobody is connected to into line with `wanted`: the ops for it. What is
     /// retained under a new filter is sent when a connection comes.
     fn resubscribe(
@@ -256,11 +288,11 @@ impl Broker {
 }
 
 impl Subscriber {
-    fn keep_as(&self, wanted: &BridgeSession) {
+    fn keep_as(&self, max_age: u64, queue_qos0: bool) {
         let keeping = self.keeping_or_default();
         self.set_link(true);
-        keeping.max_age.store(wanted.max_age, Ordering::Relaxed);
-        keeping.qos0.store(wanted.queue_qos0.into(), Ordering::Relaxed);
+        keeping.max_age.store(max_age, Ordering::Relaxed);
+        keeping.qos0.store(queue_qos0.into(), Ordering::Relaxed);
     }
 }
 

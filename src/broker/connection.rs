@@ -4,12 +4,14 @@
 //! a read the ops are submitted at once and the acknowledgements appended, now or when their ops are durable.
 
 use super::authenticate::Renewal;
+use super::farewell::{discard, drain};
 use super::limits::Limits;
 use super::peer::{Close, Peer};
 use super::people::{Share, Throttle};
 use super::publish::RouteCache;
 use super::replay::Replay;
-use super::sending::Pending;
+use super::sending::{self, Pending};
+use super::subscribe::settle;
 use super::subscriber::Subscriber;
 use super::{Broker, feed, stats, trace};
 use crate::env::task;
@@ -20,6 +22,7 @@ use nightjar_mqtt::{DecodeError, ReasonCode, Version, frame};
 use nightjar_session::{Inbound, KeepAlive};
 use nightjar_shard::{Op, Will};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -38,7 +41,7 @@ const CONGESTION_PAUSE: Duration = Duration::from_millis(5);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    pub(super) static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
 /// The connection's durable side.
@@ -96,6 +99,11 @@ pub(crate) struct Connection {
     pub(crate) credentials_expire: Option<Wall>,
     /// What an enhanced authentication goes on with.
     pub(crate) renewal: Option<Box<Renewal>>,
+    /// It has subscribed in this read: that is to be known to all nodes before it is acknowledged.
+    pub(crate) settles: bool,
+    /// QoS 2 messages of earlier connections of which nobody knows whether all shards have them.
+    #[allow(clippy::box_collection, reason = "seldom there")]
+    pub(crate) unsure: Option<Box<HashSet<u16>>>,
     /// It is a bridge, of our own or of another broker; and whether it said so by the flag of bridges.
     pub(crate) is_link: bool,
     pub(crate) is_flagged: bool,
@@ -165,6 +173,8 @@ impl End {
             Self::Told(Close::Revoked) => "its credentials do not stand any more".into(),
             Self::Told(Close::Expired) => "its credentials have expired".into(),
             Self::Told(Close::Kicked) => "disconnected by an operator".into(),
+            Self::Told(Close::CutOff) => "this node cannot reach the rest of the cluster".into(),
+            Self::Told(Close::Moved) => "this node is being drained".into(),
         }
     }
 }
@@ -271,7 +281,7 @@ impl Connection {
             return Poll::Pending;
         }
         if self.fills_store && self.congested.is_none() {
-            self.fills_store = self.broker.store.congested();
+            self.fills_store = self.broker.store.congested() || self.broker.is_behind();
             if self.fills_store {
                 self.congested = Some(Box::pin(task::sleep(CONGESTION_PAUSE)));
             }
@@ -408,7 +418,8 @@ impl Connection {
     fn submit(&mut self) {
         let peer = &self.peer;
         let store = &self.broker.store;
-        let waits = self.acks.iter().any(|ack| ack.durable) || !self.new_replays.is_empty();
+        let settles = std::mem::take(&mut self.settles);
+        let waits = settles || self.acks.iter().any(|ack| ack.durable) || !self.new_replays.is_empty();
         let waiter = waits.then(|| Arc::clone(peer) as Arc<dyn Waiter>);
         // Held over the submission, so that it cannot become durable before its acknowledgements are lined up.
         let mut state = peer.lock();
@@ -419,7 +430,13 @@ impl Connection {
         };
         self.waits_for = None;
         for ack in self.acks.drain(..) {
-            state.pend(position.filter(|_| ack.durable), ack.pending);
+            let held = settles && matches!(ack.pending, Pending::Packet(_));
+            let position = position.filter(|_| ack.durable || held);
+            state.pend(position.map(|position| if held { sending::held(position) } else { position }), ack.pending);
+        }
+        if let (true, Some(position)) = (settles, position) {
+            let replays = std::mem::take(&mut self.new_replays);
+            task::spawn(settle(Arc::clone(&self.broker), Arc::clone(peer), position, replays));
         }
         for mut replay in self.new_replays.drain(..) {
             replay.wait_for(position.unwrap_or_default());
@@ -445,9 +462,12 @@ impl Connection {
 
     /// Tells a v5 client why, and gives the last bytes a chance to leave.
     async fn farewell(&mut self, end: &End) {
+        let moved = matches!(end, End::Told(Close::Moved)).then(|| self.broker.farewell_elsewhere());
         {
             let mut state = self.peer.lock();
-            if let (Some(reason), Version::V5, true) = (end.reason(), self.peer.version, state.takes(3)) {
+            if let Some(packet) = moved.filter(|packet| self.peer.version == Version::V5 && state.takes(packet.len())) {
+                state.packet(&packet);
+            } else if let (Some(reason), Version::V5, true) = (end.reason(), self.peer.version, state.takes(3)) {
                 state.packet(&[0xe0, 1, reason.as_u8()]);
             }
             // Nothing follows DISCONNECT [MQTT-3.14.4-1].
@@ -459,42 +479,6 @@ impl Connection {
         }
         if self.lingers(end) {
             self.peer.stream.finish();
-        }
-    }
-}
-
-/// Reads what still comes, and drops it, until the client closes.
-async fn discard(peer: Arc<Peer>) {
-    loop {
-        match BUFFER.with(|buffer| peer.read(&mut buffer.borrow_mut())) {
-            Ok(0) => return,
-            Ok(_) => task::pause().await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if poll_fn(|context| peer.stream.poll_read_ready(context)).await.is_err() {
-                    return;
-                }
-            }
-            Err(_) => return,
-        }
-    }
-}
-
-/// Waits until everything in the outbox is written, by whoever writes it.
-async fn drain(peer: Arc<Peer>) {
-    loop {
-        peer.flush();
-        let (over, blocked) = {
-            let state = peer.lock();
-            let written = state.outbox.is_empty() && !state.writing && !peer.stream.holds_back();
-            (state.broken || written, state.blocked)
-        };
-        if over {
-            return;
-        }
-        if blocked {
-            poll_fn(|context| peer.poll_unblock(context)).await;
-        } else {
-            task::pause().await;
         }
     }
 }

@@ -25,6 +25,7 @@ impl Handle {
 
     /// Publishes `message` and waits until that is as durable as a PUBACK would say. The reason code is PUBACK's.
     pub async fn publish(&self, message: Message) -> ReasonCode {
+        let home = self.broker.others.as_ref().map(|others| others.home());
         let now = self.broker.clock.now();
         let retained = message.retain;
         let mut ops = Vec::new();
@@ -35,6 +36,8 @@ impl Handle {
         if retained || outcome == Outcome::Matched {
             self.broker.store.wait(position).await;
         }
-        outcome.reason()
+        // Cut off for so long that the cluster has given this process up, with all that it had not agreed on.
+        let is_same = home == self.broker.others.as_ref().map(|others| others.home());
+        if is_same { outcome.reason() } else { ReasonCode::UnspecifiedError }
     }
 }

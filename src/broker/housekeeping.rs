@@ -1,5 +1,8 @@
 //! What becomes due without anybody asking: delayed wills, the expiry of sessions and of retained messages.
 
+use super::leave::DueWill;
+use super::ports::{Others, Publication};
+use super::sending::SharedUnderWay;
 use super::{Broker, stats};
 use crate::env::task;
 use nightjar_base::{ClientId, SessionId, ShardId, Wall};
@@ -18,6 +21,8 @@ const AT_A_TIME: usize = 256;
 /// Entries of an expired session's queue that are looked at together.
 const PAGE_ENTRIES: usize = 256;
 const PAGE_BYTES: usize = 1 << 20;
+/// Among the numbers of a session's publications, those that went to another member of a group have this bit.
+const REDISTRIBUTED: u64 = 1 << 62;
 
 /// The task that sees to it that what is due happens.
 pub(crate) async fn run(broker: Arc<Broker>) {
@@ -33,6 +38,11 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         turns += 1;
         for shard in 0..broker.store.shard_count() {
             let shard = ShardId(shard);
+            // Who is not up to date may not know yet who is to have a will.
+            let is_ours = |others: &Arc<dyn Others>| others.leads(shard) && others.may_acknowledge();
+            if !broker.others.as_ref().is_none_or(is_ours) {
+                continue;
+            }
             let now = broker.clock.now();
             {
                 let mut store = broker.store.lock(shard);
@@ -80,11 +90,10 @@ impl Broker {
             let session = store.session(session).filter(is_due);
             session.and_then(|s| Some((Arc::clone(&s.will()?.message), s.user().cloned())))
         };
-        let Some((will, user)) = will else { return };
+        let Some((message, user)) = will else { return };
+        let due = DueWill { shard, session, epoch, client_id: Arc::clone(client_id), user, message };
         let mut ops = Vec::new();
-        if self.will_is_allowed(client_id, user.as_deref(), &will) {
-            self.publish_will(&will, &mut ops, now);
-        }
+        self.publish_due_will(&due, &mut ops, now).await;
         ops.push((shard, Op::WillDone { session, epoch }));
         let position = self.store.submit(&mut ops, None);
         self.store.wait(position).await;
@@ -131,9 +140,20 @@ impl Broker {
             let mut moved = Vec::new();
             for entry in page.iter().filter(|entry| !stays(entry)) {
                 let Some(share) = &entry.share else { continue };
-                if self.redistribute(&entry.message, entry.qos, share, leaver, &mut ops, now) {
+                let publication = self.others.is_some().then(|| {
+                    let token = REDISTRIBUTED | entry.sequence;
+                    Publication::new((shard, session), token, &entry.message, true)
+                });
+                let (message, share) = (Arc::clone(&entry.message), Arc::clone(share));
+                let of_group = SharedUnderWay { message, qos: entry.qos, share };
+                if self.redistribute(&of_group, leaver, publication, &mut ops, now) {
                     moved.push(entry.sequence);
                 }
+            }
+            if self.others.is_some() && !ops.is_empty() {
+                // Other shards have it before this one lets go of it; made twice, they know it again.
+                let position = self.store.submit(&mut ops, None);
+                self.store.wait(position).await;
             }
             if !moved.is_empty() {
                 ops.push((shard, Op::Acknowledge { session, sequences: moved }));

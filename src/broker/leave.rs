@@ -2,11 +2,25 @@
 
 use super::connection::{Connection, Durable, End};
 use super::peer::Close;
-use super::{Broker, stats};
-use nightjar_base::{ShardId, Wall};
+use super::ports::Publication;
+use super::{Broker, stats, turn};
+use nightjar_base::{ClientId, SessionId, ShardId, Wall};
 use nightjar_mqtt::Message;
-use nightjar_shard::{Op, Will};
+use nightjar_shard::{ALONE, Op, Will};
 use std::sync::Arc;
+
+/// A will whose time has come.
+pub(crate) struct DueWill {
+    pub(crate) shard: ShardId,
+    pub(crate) session: SessionId,
+    pub(crate) epoch: u64,
+    pub(crate) client_id: ClientId,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) message: Arc<Message>,
+}
+
+/// Among the numbers of a session's publications, wills have this bit; with it, what is left of their epoch.
+pub(crate) const WILL: u64 = 1 << 63;
 
 /// A will's expiry interval, kept in the place of a deadline until the will is published.
 pub(crate) fn interval_as_expiry(seconds: u32) -> Wall {
@@ -14,7 +28,7 @@ pub(crate) fn interval_as_expiry(seconds: u32) -> Wall {
 }
 
 /// The will's message as it is published at `now`: its expiry interval begins to count.
-fn publication(will: &Arc<Message>, now: Wall) -> Arc<Message> {
+fn as_published(will: &Arc<Message>, now: Wall) -> Arc<Message> {
     let Some(interval) = will.expires else { return Arc::clone(will) };
     let mut message = Message::clone(will);
     message.expires = Some(Wall(now.0.saturating_add(interval.0)));
@@ -50,8 +64,7 @@ impl Connection {
         let now = self.broker.clock.now();
         let mut ops = std::mem::take(&mut self.ops);
         for message in shared {
-            let share = &message.share;
-            self.broker.redistribute(&message.message, message.qos, share, self.subscriber.id, &mut ops, now);
+            self.broker.redistribute(&message, self.subscriber.id, None, &mut ops, now);
         }
         if let Some(durable) = self.durable {
             self.detach(durable, end, sent, &mut ops, now);
@@ -66,13 +79,15 @@ impl Connection {
     /// Detaches the session; the will goes with it: dropped, published now, or left to its delay.
     fn detach(&mut self, durable: Durable, end: &End, sent: u64, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
         let mut discard_will = matches!(end, End::Disconnected);
+        // In a cluster whoever leads its shard sees to it, as if this node had died.
         if let Some(will) = self.will.take()
+            && self.broker.others.is_none()
             && self.publishes_now(&will, end)
         {
             let message = &will.message;
             // The right may have been revoked since CONNECT.
             if self.subscriber.rights().publish(message.topic(), message.qos, message.retain) {
-                self.broker.publish_will(message, ops, now);
+                self.broker.publish_will(message, None, ops, now);
             } else {
                 stats::add(|s| &s.denied_publish, 1);
             }
@@ -96,13 +111,64 @@ impl Connection {
 
 impl Broker {
     /// Publishes a will. Where no more may be retained it reaches those who are subscribed alone.
-    pub(crate) fn publish_will(&self, will: &Arc<Message>, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
-        let mut message = publication(will, now);
+    pub(crate) fn publish_will(
+        &self,
+        will: &Arc<Message>,
+        publication: Option<Publication>,
+        ops: &mut Vec<(ShardId, Op)>,
+        now: Wall,
+    ) {
+        let mut message = as_published(will, now);
         if message.retain && !self.may_retain(message.topic(), message.payload().is_empty()) {
             stats::add(|s| &s.refused_quota, 1);
             Arc::make_mut(&mut message).retain = false;
         }
-        self.publish_message(&message, ops, now);
+        self.publish_as(&message, publication, ops, now);
+    }
+
+    /// Publishes the will of a connection that is over: what is to be submitted with the note that it is done is in `ops`.
+    /// In a cluster that note comes when all shards have the will, which know it again if it comes twice.
+    pub(crate) async fn publish_due_will(&self, due: &DueWill, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
+        let DueWill { shard, session, epoch, client_id, user, message } = due;
+        if !self.will_is_allowed(client_id, user.as_deref(), message) {
+            return;
+        }
+        if self.others.is_none() {
+            return self.publish_will(message, None, ops, now);
+        }
+        let publication = Publication::new((*shard, *session), WILL | epoch >> 1, message, true);
+        let mut published = Vec::new();
+        self.publish_will(message, Some(publication), &mut published, now);
+        turn::flush();
+        let position = self.store.submit(&mut published, None);
+        self.store.wait(position).await;
+    }
+
+    /// Settles what an earlier connection left behind before its session is resumed or ended: a will that is due is
+    /// published, and so is one whose session ends now [MQTT-3.1.3-9]; other members of its groups get what the queue
+    /// of an ending session holds of shared subscriptions.
+    pub(super) async fn settle(&self, shard: ShardId, session: SessionId, resumes: bool, ops: &mut Vec<(ShardId, Op)>) {
+        if !resumes {
+            self.redistribute_queue(shard, session).await;
+        }
+        let now = self.clock.now();
+        let due = {
+            let store = self.store.lock(shard);
+            let fires = |session: &&nightjar_shard::Session| {
+                !session.attached() && (!resumes || session.will_due().is_some_and(|due| due <= now))
+            };
+            let session = store.session(session).filter(fires);
+            session.and_then(|session| {
+                let message = Arc::clone(&session.will()?.message);
+                let (epoch, client_id) = (session.epoch(), Arc::clone(session.client_id()));
+                let (session, user) = (session.id(), session.user().cloned());
+                Some(DueWill { shard, session, epoch, client_id, user, message })
+            })
+        };
+        if let Some(due) = due {
+            self.publish_due_will(&due, ops, now).await;
+            ops.push((shard, Op::WillDone { session, epoch: due.epoch }));
+        }
     }
 
     /// The first sequence of a session's queue that was certainly never sent. A crash did not leave behind what was
@@ -124,7 +190,8 @@ impl Broker {
                 let (session, epoch) = (session.id(), session.epoch());
                 (shard, Op::Detach { session, epoch, expiry: None, discard_will: false, sent, now })
             };
-            let attached = |session: &&nightjar_shard::Session| session.attached();
+            // In a cluster others may have connections.
+            let attached = |session: &&nightjar_shard::Session| session.attached() && session.home() == ALONE;
             let mut ops: Vec<_> = self.store.lock(shard).sessions().filter(attached).map(detach).collect();
             if !ops.is_empty() {
                 last = Some(self.store.submit(&mut ops, None));

@@ -195,7 +195,7 @@ impl Connection {
         let known = match &stamp {
             Some(stamp) => {
                 // What this node has published is no news here, whoever brings it.
-                stamp.node == broker.store.node() || u64::from(stamp.hops) >= loops.hops.load(Ordering::Relaxed) || {
+                stamp.node == broker.number() || u64::from(stamp.hops) >= loops.hops.load(Ordering::Relaxed) || {
                     let (id, window) = (self.subscriber.id, loops.window().max(WINDOW));
                     loops.guard.lock().has_had(stamp, topic, id, now, window)
                 }
@@ -210,7 +210,7 @@ impl Connection {
         }
         let stamp = match stamp {
             Some(stamp) => Stamp { hops: stamp.hops.saturating_add(1), ..stamp },
-            None if route.linked => loops.stamp(broker.store.node(), publish.payload),
+            None if route.linked => loops.stamp(broker.number(), publish.payload),
             None => return Passage::Plain,
         };
         let mut properties = Vec::new();
@@ -254,7 +254,7 @@ impl Broker {
         }
         let mut properties = Vec::new();
         without_user(message.properties(), STAMP_PROPERTY, &mut properties);
-        let stamp = self.loops.stamp(self.store.node(), message.payload());
+        let stamp = self.loops.stamp(self.number(), message.payload());
         append_user(STAMP_PROPERTY, &stamp.to_string(), &mut properties);
         let mut stamped = Message::new(message.topic(), &properties, message.payload());
         (stamped.qos, stamped.retain, stamped.expires) = (message.qos, message.retain, message.expires);

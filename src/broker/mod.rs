@@ -5,14 +5,16 @@
 //! | `listen`, `listener`, `handshake`, `authenticate`, `attach`, `connack` | from a socket to a session |
 //! | `access`, `people`, `pressure` | who may do what, how much of it, and what is nearly used up |
 //! | `connection`, `packets`, `pace` | reading, and what each packet leads to |
-//! | `publish`, `source` | from a message to all who receive it |
+//! | `publish`, `durable`, `source` | from a message to all who receive it |
 //! | `subscribe`, `replay` | subscriptions and the retained messages that follow them |
 //! | `peer`, `sending`, `waiting`, `outbox`, `turn` | what waits to be sent, and who writes it when |
 //! | `sink`, `feed` | from the journal to connected sessions, live or from the store |
-//! | `leave`, `housekeeping` | the ends: of connections, sessions, wills |
+//! | `leave`, `farewell`, `housekeeping` | the ends: of connections, sessions, wills |
 //! | `registry`, `subscriber` | who is connected, who can receive |
 //! | `wheel`, `stats`, `sys`, `limits` | time, counters, `$SYS`, bounds |
-//! | `ports`, `handle` | what a cluster implements; the client on the inside |
+//! | `ports`, `far`, `moves` | what a cluster does for the broker; connections of other nodes; sessions between nodes |
+//! | `emptying` | a node whose clients are to use another one |
+//! | `handle` | the client on the inside |
 //! | `bridges`, `loops` | the sessions of bridges; what goes around a circle of brokers |
 //! | `inspect`, `drops` | what the admin door sees and does |
 
@@ -23,6 +25,10 @@ mod bridges;
 mod connack;
 mod connection;
 mod drops;
+mod durable;
+mod emptying;
+mod far;
+mod farewell;
 mod feed;
 mod handle;
 mod handshake;
@@ -33,6 +39,7 @@ mod limits;
 mod listen;
 mod listener;
 mod loops;
+mod moves;
 mod outbox;
 mod pace;
 mod packets;
@@ -59,18 +66,21 @@ pub use access::{Access, DeniedPublish, OtherUser};
 pub use bridges::{
     AGED_PROPERTY, BRIDGE_PREFIX, BRIDGE_PROPERTY, BridgeQueue, BridgeSession, Prepared, bridge_of, bridge_state_topic,
 };
+pub(crate) use far::count_dropped;
 pub use handle::Handle;
 pub use limits::Limits;
 pub use listen::{Adopted, Thread};
 pub use listener::{Listener, ListenerSettings};
-pub use ports::{Alone, Links, Routes};
+pub use ports::{BoxFuture, Census, Far, Forwarded, Others, Publication};
 pub use stats::Totals;
 pub use trace::{Event, Lens, Look, look};
+pub(crate) use turn::flush as end_turn;
 
 use crate::env::clock::Clock;
+use crate::env::entropy;
 use crate::store::Store;
 use arc_swap::ArcSwap;
-use nightjar_base::{SessionId, ShardId};
+use nightjar_base::{ClientId, SessionId, ShardId};
 use nightjar_mqtt::{SubscriptionOptions, topic};
 use nightjar_router::Router;
 use parking_lot::{Mutex, RwLock};
@@ -103,8 +113,14 @@ pub struct Broker {
     feeder: Arc<feed::Feeder>,
     pub(crate) board: stats::Board,
     pub(crate) sys: sys::Tree,
-    routes: Arc<dyn Routes>,
-    links: Arc<dyn Links>,
+    /// The other nodes, in a cluster.
+    pub(crate) others: Option<Arc<dyn Others>>,
+    recent: far::Recent,
+    far_turn: AtomicUsize,
+    moves: moves::Moves,
+    /// Bridges of our own by the client identifiers of their sessions: for how long a message waits, and whether QoS 0 does.
+    expected_bridges: Mutex<HashMap<ClientId, (u64, bool)>>,
+    emptying: emptying::Emptying,
     stopping: AtomicBool,
     /// Sockets that have not sent CONNECT yet.
     half_open: AtomicUsize,
@@ -118,12 +134,12 @@ impl Broker {
         clock: Clock,
         limits: Limits,
         access: Access,
-        routes: Arc<dyn Routes>,
-        links: Arc<dyn Links>,
+        others: Option<Arc<dyn Others>>,
     ) -> Arc<Self> {
         let sessions = (0..store.shard_count()).map(|_| Mutex::default()).collect();
         // Epochs grow over restarts too, so that nothing of an earlier process can pass for the present connection.
-        let first_epoch = clock.now().0 << 16;
+        // In a cluster nothing but chance keeps those of two processes apart.
+        let first_epoch = if others.is_some() { entropy::u64() } else { clock.now().0 << 16 };
         let broker = Arc::new(Self {
             store,
             clock,
@@ -142,8 +158,12 @@ impl Broker {
             feeder: Arc::default(),
             board: stats::Board::default(),
             sys: sys::Tree::default(),
-            routes,
-            links,
+            others,
+            recent: far::Recent::default(),
+            far_turn: AtomicUsize::new(0),
+            moves: moves::Moves::default(),
+            expected_bridges: Mutex::default(),
+            emptying: emptying::Emptying::default(),
             stopping: AtomicBool::new(false),
             half_open: AtomicUsize::new(0),
         });
@@ -154,9 +174,10 @@ impl Broker {
     /// Makes subscribers and routes of the sessions that a shard has.
     fn take_up_sessions(&self, shard: ShardId) {
         let store = self.store.lock(shard);
-        for session in store.sessions() {
+        for session in store.sessions().filter(|session| self.others.is_none() || moves::is_persistent(session)) {
             let subscriber = self.add_session(shard, session.id(), session.client_id(), session.user());
             subscriber.note_sent(self.may_be_sent(session), session.sent());
+            self.note_place(&subscriber, session);
             for (filter, subscribed) in session.subscriptions() {
                 self.add_route(&subscriber, filter, subscribed.options);
             }
@@ -192,7 +213,9 @@ impl Broker {
             let access = self.access.load();
             let rights = access.rights_of_absent(client_id, user.map(|user| &**user));
             let (place, granted) = (Some((shard, session)), access.auth.may_grant());
-            Arc::new(Subscriber::new(self.new_id(), Arc::clone(client_id), place, user.cloned(), rights, granted))
+            let new = Subscriber::new(self.new_id(), Arc::clone(client_id), place, user.cloned(), rights, granted);
+            self.keep_bridge(&new);
+            Arc::new(new)
         };
         Arc::clone(sessions.entry(session).or_insert_with(make))
     }
@@ -216,9 +239,12 @@ impl Broker {
     pub(crate) fn add_route(&self, subscriber: &Arc<Subscriber>, filter: &str, options: SubscriptionOptions) {
         // Only filters that passed this check are ever stored.
         let Ok(parsed) = topic::parse_filter(filter) else { return };
-        self.router.write().subscribe(parsed.filter, parsed.share, subscriber.id, subscriber, options);
+        let is_new = self.router.write().subscribe(parsed.filter, parsed.share, subscriber.id, subscriber, options);
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.routes.added(filter);
+        // Every node routes to persistent sessions by its own store.
+        if let Some(others) = self.others.as_ref().filter(|_| is_new && subscriber.session.is_none()) {
+            others.added(filter);
+        }
     }
 
     /// Takes back [`Self::add_route`].
@@ -226,7 +252,9 @@ impl Broker {
         let Ok(parsed) = topic::parse_filter(filter) else { return };
         if self.router.write().unsubscribe(parsed.filter, parsed.share, subscriber.id) {
             self.epoch.fetch_add(1, Ordering::SeqCst);
-            self.routes.removed(filter);
+            if let Some(others) = self.others.as_ref().filter(|_| subscriber.session.is_none()) {
+                others.removed(filter);
+            }
         }
     }
 
@@ -257,9 +285,14 @@ impl Broker {
         self.next_epoch.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The node's id, as others are told it.
+    /// What this broker is called, as one of a cluster or alone: a number that no other broker has.
+    pub(crate) fn number(&self) -> u64 {
+        self.others.as_ref().map_or(self.store.node(), |others| others.cluster())
+    }
+
+    /// The same, as others are told it.
     pub(crate) fn node_id(&self) -> String {
-        format!("{:016x}", self.store.node())
+        format!("{:016x}", self.number())
     }
 
     /// Whether the broker is being stopped.
@@ -286,10 +319,11 @@ impl Broker {
 mod tests {
     /// What an idle connection holds besides its socket: the design allows 2 KiB with all the bookkeeping around it. Eight
     /// bytes of the socket are tokio's: openraft has its scheduler of several threads built in, and a handle says which.
+    /// Eight more in each of the two are for what tells sessions of a cluster apart.
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<super::connection::Connection>() <= 448, "{}", size_of::<super::connection::Connection>());
-        assert!(size_of::<super::peer::Peer>() <= 640, "{}", size_of::<super::peer::Peer>());
+        assert!(size_of::<super::connection::Connection>() <= 456, "{}", size_of::<super::connection::Connection>());
+        assert!(size_of::<super::peer::Peer>() <= 648, "{}", size_of::<super::peer::Peer>());
         assert!(super::listen::task_size() <= 200, "{}", super::listen::task_size());
     }
 }

@@ -3,15 +3,17 @@
 use super::access::{DeniedPublish, MayPublish};
 use super::connection::{Ack, Connection, End};
 use super::loops::Passage;
+use super::ports::Publication;
 use super::publish::{Outcome, Route};
 use super::sending::Pending;
 use super::source::Source;
 use super::{stats, trace};
+use nightjar_base::ShardId;
 use nightjar_mqtt::{
-    Disconnect, Frame, Packet, PacketType, PublishRef, QoS, ReasonCode, Version, decode, decode_publish, topic,
+    Disconnect, Frame, Message, Packet, PacketType, PublishRef, QoS, ReasonCode, Version, decode, decode_publish, topic,
 };
 use nightjar_session::{Acked, Arrival, Violation};
-use nightjar_shard::Op;
+use nightjar_shard::{Op, Origin};
 use std::sync::Arc;
 
 impl From<Violation> for End {
@@ -87,14 +89,23 @@ impl Connection {
         if publish.qos == QoS::ExactlyOnce {
             let arrival = self.inbound.exactly_once(publish.packet_id);
             self.check_quota(0)?;
-            if arrival == Arrival::Repeat {
+            if arrival == Arrival::Repeat && !self.makes_again(publish.packet_id) {
                 // Behind whatever still waits for the first one's durability.
                 return self.acknowledge(PacketType::PubRec, publish.packet_id, ReasonCode::Success, false);
             }
         }
         let before = self.ops.len();
         let mut passage = Passage::Plain;
-        let reason = if route.reserved || !route.may_publish.allows(publish.qos, publish.retain) {
+        let cut_off = publish.qos > QoS::AtMostOnce && self.broker.is_cut_off();
+        let reason = if cut_off {
+            if self.peer.version != Version::V5 {
+                return Err(End::Violation(
+                    ReasonCode::ServerUnavailable,
+                    "this node cannot reach the rest of the cluster",
+                ));
+            }
+            ReasonCode::ImplementationSpecificError
+        } else if route.reserved || !route.may_publish.allows(publish.qos, publish.retain) {
             self.denied()?
         } else {
             if self.is_link || route.linked {
@@ -206,8 +217,9 @@ impl Connection {
                 _ => publish.properties.forwarded(&mut scratch),
             };
             let expiry = publish.properties.message_expiry.map(|seconds| (seconds, now));
-            let source =
+            let mut source =
                 Source::arrived(&route.topic, properties, publish.payload, publish.qos, publish.retain, expiry);
+            source.publication = self.publication(publish, &source);
             let mut route = Arc::clone(route);
             if publish.retain {
                 // Submitted first and routed after: whoever subscribes in between finds it among the retained ones.
@@ -219,16 +231,13 @@ impl Connection {
                     route = Arc::new(broker.route(&route.topic, self.subscriber.id));
                 }
             }
-            if broker.links.wants(&route.topic) {
-                broker.links.forward(source.message());
-            }
             broker.deliver(&source, &route, &mut self.ops, now)
         };
         if outcome == Outcome::NoSubscribers {
             stats::add(|s| &s.unmatched, 1);
         }
         self.scratch = scratch;
-        self.fills_store |= self.ops.len() > before;
+        self.fills_store |= self.ops.len() > before || route.far.is_some();
         Ok(if publish.retain && outcome == Outcome::NoSubscribers { ReasonCode::Success } else { outcome.reason() })
     }
 
@@ -240,6 +249,7 @@ impl Connection {
             return self.acknowledge(PacketType::PubRec, packet_id, reason, false);
         }
         if let Some(of) = self.durable.filter(|of| of.queue) {
+            self.note_publication(of, packet_id);
             self.ops.push((of.shard, Op::InboundReceived { session: of.session, packet_id }));
             durable = true;
         }
@@ -249,11 +259,58 @@ impl Connection {
     fn pubrel(&mut self, packet_id: u16) -> Result<(), End> {
         let known = self.inbound.release(packet_id);
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        self.forget_publication(packet_id, known);
         if let (Some(durable), true) = (self.durable.filter(|durable| durable.queue), known) {
             self.ops.push((durable.shard, Op::InboundReleased { session: durable.session, packet_id }));
             return self.acknowledge(PacketType::PubComp, packet_id, reason, true);
         }
-        self.acknowledge(PacketType::PubComp, packet_id, reason, false)
+        let durable = !self.ops.is_empty() && self.broker.others.is_some();
+        self.acknowledge(PacketType::PubComp, packet_id, reason, durable)
+    }
+
+    /// Whether a QoS 2 message that an earlier connection brought is published once more: of several shards only some may
+    /// have it, and those that do know it again.
+    fn makes_again(&mut self, packet_id: u16) -> bool {
+        self.unsure.as_mut().is_some_and(|unsure| unsure.remove(&packet_id))
+    }
+
+    /// Which publication this is, where it may be made again on another node.
+    fn publication(&self, publish: &PublishRef<'_>, source: &Source<'_>) -> Option<Publication> {
+        self.broker.others.as_ref()?;
+        let durable = self.durable.filter(|durable| durable.queue && publish.qos == QoS::ExactlyOnce)?;
+        let place = (durable.shard, durable.session);
+        Some(Publication::new(place, publish.packet_id.into(), source.message(), publish.dup))
+    }
+
+    /// The session's own shard knows of the publication, too, if only by its origin: so that whoever takes the session up
+    /// can tell that it was made in a cluster.
+    fn note_publication(&mut self, of: super::connection::Durable, packet_id: u16) {
+        let origin = Origin { session: (of.shard, of.session), token: packet_id.into() };
+        let noted = |op: &(ShardId, Op)| {
+            op.0 == of.shard && matches!(&op.1, Op::EnqueueFrom { origin: noted, .. } if *noted == origin)
+        };
+        if self.broker.others.is_some() && !self.ops.iter().rev().any(noted) {
+            let message = Arc::new(Message::new("", &[], &[]));
+            let (targets, variants) = (Vec::new(), Box::default());
+            // Of no message: one that does have receivers here is another one.
+            let note = Op::EnqueueFrom { origin, digest: 0, message, targets, variants, now: self.now };
+            self.ops.push((of.shard, note));
+        }
+    }
+
+    /// A QoS 2 message is complete: its identifier stands for another one from now on.
+    fn forget_publication(&mut self, packet_id: u16, known: bool) {
+        let Some(durable) = self.durable.filter(|durable| durable.queue && self.broker.others.is_some()) else {
+            return;
+        };
+        // Of one that this connection brought, all that was made is in this node's store.
+        let unsure = self.makes_again(packet_id) || !known;
+        let session = (durable.shard, durable.session);
+        for shard in (0..self.broker.store.shard_count()).map(ShardId) {
+            if unsure || self.broker.store.lock(shard).has_publisher(session) {
+                self.ops.push((shard, Op::ForgetOrigins { session, tokens: vec![packet_id.into()] }));
+            }
+        }
     }
 
     fn acknowledge(&mut self, kind: PacketType, packet_id: u16, reason: ReasonCode, durable: bool) -> Result<(), End> {

@@ -65,6 +65,8 @@ pub(crate) struct About {
     pub(crate) present: bool,
     /// The session expiry interval granted at CONNECT, in seconds.
     pub(crate) expiry: u32,
+    /// The number under which the session is attached; 0 where there is nothing durable.
+    pub(crate) epoch: u64,
     pub(crate) since: Wall,
 }
 
@@ -89,6 +91,10 @@ pub(crate) enum Close {
     Expired,
     /// An operator wants it gone.
     Kicked,
+    /// This node has lost touch with the cluster, and what waits for it cannot be acknowledged.
+    CutOff,
+    /// This node is being emptied: the client is to use another one.
+    Moved,
 }
 
 impl Close {
@@ -103,6 +109,8 @@ impl Close {
             Self::Revoked => ReasonCode::NotAuthorized,
             Self::Expired => ReasonCode::MaximumConnectTime,
             Self::Kicked => ReasonCode::AdministrativeAction,
+            Self::CutOff => ReasonCode::ServerBusy,
+            Self::Moved => ReasonCode::UseAnotherServer,
         }
     }
 }

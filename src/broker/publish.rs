@@ -5,18 +5,20 @@
 //! together with what else must become durable with them.
 
 use super::access::{self, MayPublish};
-use super::bridges::{Keeping, aged, bridge_of};
+use super::bridges::{Keeping, bridge_of};
+use super::durable::Durable;
 use super::peer::Peer;
-use super::sending::{Copy, Readiness};
+use super::ports::{Far, Publication};
+use super::sending::{Copy, Readiness, SharedUnderWay};
 use super::source::Source;
 use super::subscriber::Subscriber;
 use super::{Broker, stats};
 use crate::store::Store;
-use nightjar_base::{SessionId, ShardId, Wall};
+use nightjar_base::{HomeId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS, ReasonCode};
 use nightjar_policy::Policy;
 use nightjar_router::{GroupPlan, Plan, Receiver};
-use nightjar_shard::{Op, Overflow, Target};
+use nightjar_shard::{Op, Overflow};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,12 +45,22 @@ pub(crate) struct Route {
     queues_bounded: bool,
     /// Whether a bridge carries what is published here away.
     pub(crate) linked: bool,
+    /// Who has transient subscribers on other nodes, if anybody.
+    pub(crate) far: Option<Box<Far>>,
 }
 
 impl Route {
     /// How many receive what is published here; a shared subscription counts as one.
     pub(crate) fn receivers(&self) -> usize {
-        self.plan.receivers.len() + self.plan.groups.len()
+        self.plan.receivers.len() + self.plan.groups.len() + self.far.as_ref().map_or(0, |far| far.plain.len())
+    }
+
+    pub(super) fn plan(&self) -> &Plan<Arc<Subscriber>> {
+        &self.plan
+    }
+
+    fn is_empty(&self) -> bool {
+        self.plan.is_empty() && self.far.is_none()
     }
 }
 
@@ -163,6 +175,7 @@ impl Broker {
             queue_qos0: limits.queue_qos0,
             queues_bounded: limits.bounds_queues(),
             linked,
+            far: self.far(topic),
         }
     }
 
@@ -174,7 +187,7 @@ impl Broker {
         ops: &mut Vec<(ShardId, Op)>,
         now: Wall,
     ) -> Outcome {
-        if route.plan.is_empty() {
+        if route.is_empty() {
             return Outcome::NoSubscribers;
         }
         if source.qos > QoS::AtMostOnce {
@@ -187,21 +200,27 @@ impl Broker {
                 return Outcome::Refused;
             }
         }
-        let mut durable = Durable { queue_qos0: route.queue_qos0, now, ..Durable::default() };
+        let mut durable = Durable::at(now);
+        (durable.queue_qos0, durable.had_live) = (route.queue_qos0, !self.goes_live(source));
         let many = route.plan.receivers.len() + route.plan.groups.len() > 1;
         for receiver in &route.plan.receivers {
             self.deliver_to(source, receiver, None, many, &mut durable);
         }
         let mut taken = !route.plan.receivers.is_empty();
         for group in &route.plan.groups {
-            taken |= self.deliver_to_group(source, group, many, &mut durable);
+            let far = route.far.as_ref().map_or(&[][..], |far| far.group(&group.share));
+            taken |= self.deliver_to_group(source, group, far, many, &mut durable);
         }
+        if let Some(far) = &route.far {
+            taken |= self.choose_far(far, &route.plan.groups, &mut durable.away);
+        }
+        self.send_away(source, std::mem::take(&mut durable.away), 0);
         durable.into_ops(source, now, ops);
         if taken { Outcome::Matched } else { Outcome::NoSubscribers }
     }
 
     /// Delivers to one subscriber; false if it is not there to take it.
-    fn deliver_to(
+    pub(super) fn deliver_to(
         &self,
         source: &Source<'_>,
         receiver: &Receiver<Arc<Subscriber>>,
@@ -231,6 +250,10 @@ impl Broker {
         }
         let peer = subscriber.peer();
         let Some(peer) = &*peer else {
+            if let Some(home) = subscriber.elsewhere() {
+                durable.away.add(home, share);
+                return true;
+            }
             // [MQTT-3.1.2-5]: keeping QoS 0 for an absent session is the server's choice.
             let keeps = durable.queue_qos0 || subscriber.keeping().is_some_and(Keeping::keeps_qos0);
             if let (Some(session), true) = (subscriber.session, keeps) {
@@ -239,20 +262,25 @@ impl Broker {
             }
             return false;
         };
-        deliver_live(peer, source, &Copy { qos, retain, identifiers, share }, many, &self.store)
+        durable.had_live || deliver_live(peer, source, &Copy { qos, retain, identifiers, share }, many, &self.store)
     }
 
     /// Delivers to one member of a group [MQTT-4.8.2-4]: one that is connected and has room, else one that is connected,
-    /// else one whose session keeps it.
-    fn deliver_to_group(
+    /// else one whose session keeps it. Each process of `far` counts as a member that is connected.
+    pub(super) fn deliver_to_group(
         &self,
         source: &Source<'_>,
         group: &GroupPlan<Arc<Subscriber>>,
+        far: &[HomeId],
         many: bool,
         durable: &mut Durable,
     ) -> bool {
         let members = &group.members;
         let start = group.turn.fetch_add(1, Ordering::Relaxed);
+        if let Some(home) = far.get(start % (far.len() + members.len())) {
+            durable.away.add(*home, Some(&group.share));
+            return true;
+        }
         let in_turn = (0..members.len()).map(|offset| &members[(start.wrapping_add(offset)) % members.len()]);
         let mut busy = Vec::new();
         let mut absent = Vec::new();
@@ -266,6 +294,12 @@ impl Broker {
                 break;
             }
         }
+        if busy.is_empty()
+            && let Some(home) = far.first()
+        {
+            durable.away.add(*home, Some(&group.share));
+            return true;
+        }
         busy.into_iter().chain(absent).any(|member| self.deliver_to(source, member, Some(&group.share), many, durable))
     }
 
@@ -278,8 +312,14 @@ impl Broker {
         many: bool,
         durable: &mut Durable,
     ) -> Readiness {
-        let peer = member.handle.peer();
-        let Some(peer) = &*peer else { return Readiness::Absent };
+        let current = member.handle.peer();
+        let Some(peer) = &*current else {
+            // It is looked at again.
+            drop(current);
+            let elsewhere = member.handle.elsewhere().is_some();
+            let taken = elsewhere && self.deliver_to(source, member, Some(share), many, durable);
+            return if taken { Readiness::Ready } else { Readiness::Absent };
+        };
         let mut state = peer.lock();
         let readiness = state.readiness();
         if readiness != Readiness::Ready {
@@ -290,7 +330,9 @@ impl Broker {
         let identifiers = member.identifiers.as_slice();
         if let (Some(session), true) = (member.handle.session, qos > QoS::AtMostOnce) {
             durable.add(&member.handle, session, Copy { qos, retain, identifiers, share: Some(share) });
-        } else if state.deliver(source, &Copy { qos, retain, identifiers, share: Some(share) }, many) {
+        } else if !durable.had_live
+            && state.deliver(source, &Copy { qos, retain, identifiers, share: Some(share) }, many)
+        {
             peer.schedule(&mut state);
         }
         Readiness::Ready
@@ -299,25 +341,35 @@ impl Broker {
     /// Gives a message of a shared subscription to another member of its group, after one has left.
     pub(crate) fn redistribute(
         &self,
-        message: &Arc<Message>,
-        qos: QoS,
-        share: &str,
+        of_group: &SharedUnderWay,
         leaver: u64,
+        publication: Option<Publication>,
         ops: &mut Vec<(ShardId, Op)>,
         now: Wall,
     ) -> bool {
+        let SharedUnderWay { message, qos, share } = of_group;
         let mut plan = self.router.read().plan(message.topic(), 0);
         keep_permitted(&mut plan, message.topic());
-        let Some(group) = plan.groups.iter().find(|group| &*group.share == share) else { return false };
-        let others: Arc<[_]> = group.members.iter().filter(|member| member.id != leaver).cloned().collect();
-        if others.is_empty() {
-            return false;
-        }
-        let group = GroupPlan { share: Arc::clone(&group.share), members: others, turn: Arc::clone(&group.turn) };
+        let far = self.far(message.topic());
+        let far = far.as_ref().map_or(&[][..], |far| far.group(share));
         let mut source = Source::of_message(message, now);
-        source.qos = qos;
-        let mut durable = Durable { now, ..Durable::default() };
-        let taken = self.deliver_to_group(&source, &group, true, &mut durable);
+        (source.qos, source.publication) = (*qos, publication);
+        let mut durable = Durable::at(now);
+        let group = plan.groups.iter().find(|group| group.share == *share).and_then(|group| {
+            let others: Arc<[_]> = group.members.iter().filter(|member| member.id != leaver).cloned().collect();
+            let others = Some(others).filter(|others| !others.is_empty())?;
+            Some(GroupPlan { share: Arc::clone(share), members: others, turn: Arc::clone(&group.turn) })
+        });
+        let taken = match (group, far.first()) {
+            (Some(group), _) => self.deliver_to_group(&source, &group, far, true, &mut durable),
+            // All others are at other nodes.
+            (None, Some(home)) => {
+                durable.away.add(*home, Some(share));
+                true
+            }
+            (None, None) => false,
+        };
+        self.send_away(&source, std::mem::take(&mut durable.away), 0);
         durable.into_ops(&source, now, ops);
         taken
     }
@@ -332,14 +384,31 @@ impl Broker {
     /// Appends the op that makes this the topic's retained message, or removes it [MQTT-3.3.1-5], [MQTT-3.3.1-6].
     pub(crate) fn retain(&self, source: &Source<'_>, ops: &mut Vec<(ShardId, Op)>, now: Wall) {
         let message = Arc::clone(source.message());
-        ops.push((self.store.shard_of(message.topic()), Op::Retain { message, now }));
+        let shard = self.store.shard_of(message.topic());
+        let op = match source.publication {
+            Some(Publication { origin, digest, .. }) => Op::RetainFrom { origin, digest, message, now },
+            None => Op::Retain { message, now },
+        };
+        ops.push((shard, op));
     }
 
     /// Publishes from inside the broker (wills, the handle): appends all ops, retained first, so that a subscriber that
     /// comes in between misses nothing.
     pub(crate) fn publish_message(&self, message: &Arc<Message>, ops: &mut Vec<(ShardId, Op)>, now: Wall) -> Outcome {
+        self.publish_as(message, None, ops, now)
+    }
+
+    /// As [`Self::publish_message`], where it may have to be made again.
+    pub(crate) fn publish_as(
+        &self,
+        message: &Arc<Message>,
+        publication: Option<Publication>,
+        ops: &mut Vec<(ShardId, Op)>,
+        now: Wall,
+    ) -> Outcome {
         let message = &self.stamped(message);
-        let source = Source::of_message(message, now);
+        let mut source = Source::of_message(message, now);
+        source.publication = publication;
         if message.retain {
             let mut retained = Vec::with_capacity(1);
             self.retain(&source, &mut retained, now);
@@ -402,42 +471,6 @@ fn deliver_live(peer: &Arc<Peer>, source: &Source<'_>, copy: &Copy<'_>, many: bo
     true
 }
 
-/// The durable deliveries of one message, by shard.
-#[derive(Default)]
-struct Durable {
-    /// Whether QoS 0 is kept for those who are away.
-    queue_qos0: bool,
-    shards: Vec<(ShardId, Vec<Target>)>,
-    /// Who keeps it until then and no longer.
-    aged: Vec<(ShardId, Target, Wall)>,
-    now: Wall,
-}
-
-impl Durable {
-    fn add(&mut self, subscriber: &Subscriber, (shard, session): (ShardId, SessionId), copy: Copy<'_>) {
-        let Copy { qos, retain, identifiers, share } = copy;
-        let target = Target { session, qos, retain, identifiers: identifiers.to_vec(), share: share.cloned() };
-        if let Some(too_old) = subscriber.keeping().and_then(|keeping| keeping.too_old(self.now)) {
-            self.aged.push((shard, target, too_old));
-            return;
-        }
-        match self.shards.iter_mut().find(|(of, _)| *of == shard) {
-            Some((_, targets)) => targets.push(target),
-            None => self.shards.push((shard, vec![target])),
-        }
-    }
-
-    fn into_ops(self, source: &Source<'_>, now: Wall, ops: &mut Vec<(ShardId, Op)>) {
-        for (shard, targets) in self.shards {
-            ops.push((shard, Op::Enqueue { message: Arc::clone(source.message()), targets, now }));
-        }
-        for (shard, target, too_old) in self.aged {
-            let message = aged(source.message(), too_old);
-            ops.push((shard, Op::Enqueue { message, targets: vec![target], now }));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,6 +488,7 @@ mod tests {
                 queue_qos0: false,
                 queues_bounded: false,
                 linked: false,
+                far: None,
             };
             cache.insert(&Arc::new(route));
             let held: usize = cache.routes.keys().map(|topic| topic.len()).sum();

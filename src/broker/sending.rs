@@ -1,11 +1,13 @@
 //! What waits to be sent to one client, and when it may go: the part of a peer that its lock guards.
 
+mod acks;
 mod figures;
 mod fresh;
 mod parts;
 
 use fresh::Fresh;
 
+pub(crate) use acks::held;
 pub(crate) use figures::Figures;
 pub(crate) use parts::{Copy, Fed, Pending, Readiness, SendLimits, SharedUnderWay};
 
@@ -427,46 +429,6 @@ impl State {
         if !self.closed {
             self.outbox.buffer().extend_from_slice(bytes);
             stats::add(|s| &s.packets_sent, 1);
-        }
-    }
-
-    /// An acknowledgement to be sent when `position` is durable, after those before it: acknowledgements keep the
-    /// order of what they acknowledge [MQTT-4.6.0-2], [MQTT-4.6.0-3]. `None`: as soon as those before it are sent.
-    pub(crate) fn pend(&mut self, position: Option<Position>, pending: Pending) {
-        let position = match (position, self.pending.back()) {
-            (Some(position), _) => position,
-            (None, Some((last, _))) => *last,
-            (None, None) => return self.send_pending(&pending),
-        };
-        if matches!(pending, Pending::Ack { kind: PacketType::PubAck, .. }) {
-            self.pending_pubacks += 1;
-        }
-        self.pending.push_back((position, pending));
-    }
-
-    /// QoS 1 messages of the client that are not acknowledged yet.
-    pub(crate) fn pending_pubacks(&self) -> usize {
-        self.pending_pubacks
-    }
-
-    /// Appends the acknowledgements that waited for `applied` or less; returns whether there were any.
-    pub(crate) fn release(&mut self, applied: Position) -> bool {
-        let mut any = false;
-        while self.pending.front().is_some_and(|(position, _)| *position <= applied) {
-            let Some((_, pending)) = self.pending.pop_front() else { break };
-            if matches!(pending, Pending::Ack { kind: PacketType::PubAck, .. }) {
-                self.pending_pubacks -= 1;
-            }
-            self.send_pending(&pending);
-            any = true;
-        }
-        any
-    }
-
-    fn send_pending(&mut self, pending: &Pending) {
-        match pending {
-            Pending::Ack { kind, packet_id, reason } => self.acknowledge(*kind, *packet_id, *reason),
-            Pending::Packet(bytes) => self.packet(bytes),
         }
     }
 

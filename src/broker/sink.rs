@@ -1,6 +1,7 @@
 //! From the journal to the connected sessions: what became durable becomes visible.
 
 use super::drops::Reason;
+use super::moves::{AttachedSession, Came};
 use super::peer::Peer;
 use super::sending::Fed;
 use super::subscriber::Subscriber;
@@ -8,8 +9,8 @@ use super::{Broker, stats, turn};
 use crate::store::Sink;
 use crate::telemetry::escape;
 use nightjar_base::{Position, SessionId, ShardId, Wall};
-use nightjar_mqtt::{PacketType, ReasonCode};
-use nightjar_shard::{Effect, Entry, Op};
+use nightjar_mqtt::{PacketType, ReasonCode, SubscriptionOptions};
+use nightjar_shard::{Effect, Entry, Holder, Op};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -72,6 +73,34 @@ impl JournalSink {
         }
     }
 
+    /// A subscription of a persistent session, made by a connection of whichever node.
+    fn subscribed(&mut self, shard: ShardId, session: SessionId, filter: &str, options: SubscriptionOptions) {
+        let subscriber = self.broker.session(shard, session).or_else(|| {
+            let store = self.broker.store.lock(shard);
+            let session = store.session(session)?;
+            let subscriber = self.broker.add_session(shard, session.id(), session.client_id(), session.user());
+            self.broker.note_place(&subscriber, session);
+            Some(subscriber)
+        });
+        if let Some(subscriber) = subscriber {
+            self.broker.add_route(&subscriber, filter, options);
+        }
+    }
+
+    /// What is remembered of an ended session's publications is nothing to anybody any more.
+    fn forget_publisher(&mut self, shard: ShardId, session: SessionId) {
+        let Some(others) = &self.broker.others else { return };
+        if !others.leads(shard) {
+            return;
+        }
+        let session = (shard, session);
+        for of in (0..self.broker.store.shard_count()).map(ShardId) {
+            if self.broker.store.lock(of).has_publisher(session) {
+                self.done.push((of, Op::ForgetOrigins { session, tokens: Vec::new() }));
+            }
+        }
+    }
+
     fn overflowed(&mut self, shard: ShardId, session: SessionId) {
         self.note_overflow(shard, session);
         if self.overflowed.len() >= REMEMBERED_OVERFLOWS {
@@ -116,11 +145,21 @@ impl Sink for JournalSink {
                     self.last = None;
                     self.overflowed.remove(&(shard, session));
                     self.broker.remove_session(shard, session, &subscriptions);
+                    self.forget_publisher(shard, session);
                 }
-                // Whoever attached waits for the position, and then looks at the session.
-                Effect::Attached { .. } | Effect::InboundReleased { .. } => {}
-                // Not of a node alone.
-                Effect::Detached { .. } | Effect::Subscribed { .. } | Effect::Unsubscribed { .. } => {}
+                Effect::Attached { session, client_id, home, epoch, present, before } => {
+                    let (at, came) = (Holder { home, epoch }, Came { present, before: before.map(|before| *before) });
+                    self.broker.attached(&AttachedSession { shard, session, client_id: &client_id, at, came });
+                }
+                Effect::Detached { session, home, .. } => self.broker.detached(shard, session, home),
+                Effect::Subscribed { session, filter, options } => self.subscribed(shard, session, &filter, options),
+                Effect::Unsubscribed { session, filter } => {
+                    if let Some(subscriber) = self.broker.session(shard, session) {
+                        self.broker.remove_route(&subscriber, &filter);
+                    }
+                }
+                // Whoever waits for it waits for the position.
+                Effect::InboundReleased { .. } => {}
             }
         }
     }

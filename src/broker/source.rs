@@ -1,5 +1,6 @@
 //! A message on its way to its receivers: borrowed from the read buffer as long as nobody has to keep it.
 
+use super::ports::Publication;
 use nightjar_base::Wall;
 use nightjar_mqtt::{Message, PublishParts, QoS};
 use std::cell::OnceCell;
@@ -12,6 +13,8 @@ pub(crate) struct Source<'a> {
     payload: &'a [u8],
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// Set where it may have to be made again, on another node.
+    pub(crate) publication: Option<Publication>,
     expiry: Option<u32>,
     expires: Option<Wall>,
     message: OnceCell<Arc<Message>>,
@@ -33,6 +36,7 @@ impl<'a> Source<'a> {
             payload,
             qos,
             retain,
+            publication: None,
             expiry: expiry.map(|(seconds, _)| seconds),
             expires: expiry.map(|(seconds, now)| now.plus_seconds(seconds.into())),
             message: OnceCell::new(),
@@ -48,6 +52,7 @@ impl<'a> Source<'a> {
             payload: message.payload(),
             qos: message.qos,
             retain: message.retain,
+            publication: None,
             expiry: message.expires.map(left),
             expires: message.expires,
             message: OnceCell::from(Arc::clone(message)),

@@ -4,15 +4,46 @@
 //! what is published after the SUBACK was seen is delivered, and a crash in between leaves at worst a stray route.
 
 use super::connection::{Ack, Connection, End};
+use super::peer::Peer;
 use super::replay::Replay;
 use super::sending::Pending;
-use super::stats;
+use super::{Broker, feed, stats};
+use nightjar_base::Position;
 use nightjar_mqtt::property::AckProperties;
 use nightjar_mqtt::{
     Packet, ReasonCode, RetainHandling, SubAck, Subscribe, SubscriptionOptions, UnsubAck, Unsubscribe, encode, topic,
 };
 use nightjar_shard::{Op, Subscription};
 use std::sync::Arc;
+
+/// Sees to it that all nodes know of what was subscribed at `position`; then SUBACK goes, and the retained messages.
+pub(super) async fn settle(broker: Arc<Broker>, peer: Arc<Peer>, position: Position, mut replays: Vec<Replay>) {
+    let Some(others) = &broker.others else { return };
+    broker.store.wait(position).await;
+    others.settled().await;
+    // What was retained before any node knew of the subscription is here by now: what is newer comes live.
+    let ceilings = Replay::ceilings(&broker);
+    if let Some(subscriber) = peer.subscriber.upgrade() {
+        let filters = subscriber.filters();
+        replays.retain(|replay| filters.contains_key(replay.filter()));
+    }
+    {
+        let mut state = peer.lock();
+        if state.is_over() {
+            return;
+        }
+        state.open(position);
+        for mut replay in replays {
+            replay.asked_at(&ceilings);
+            replay.wait_for(position);
+            state.replays.push_back(replay);
+        }
+        if state.release(broker.store.applied()) {
+            peer.schedule(&mut state);
+        }
+    }
+    feed::feed(&broker, &peer);
+}
 
 /// One filter of a SUBSCRIBE that was granted.
 struct Granted {
@@ -55,6 +86,9 @@ impl Connection {
         if parsed.share.is_some() && options.no_local {
             return Err(End::Violation(ReasonCode::ProtocolError, "No Local on a shared subscription [MQTT-3.8.3-4]"));
         }
+        if self.broker.is_cut_off() {
+            return Ok(Err(ReasonCode::ImplementationSpecificError));
+        }
         let limits = &self.limits;
         if filter.len() > limits.max_topic_length || !limits.takes_topic(parsed.filter) {
             return Ok(Err(ReasonCode::TopicFilterInvalid));
@@ -90,6 +124,7 @@ impl Connection {
             };
         let filter: Arc<str> = known.unwrap_or_else(|| filter.into());
         self.broker.add_route(&self.subscriber, &filter, options);
+        self.settles |= self.broker.others.is_some();
         self.subscriber.filters().insert(Arc::clone(&filter), options);
         Ok(Granted { filter, options, replay })
     }
@@ -105,7 +140,8 @@ impl Connection {
     /// Records what was granted, and lines up the retained messages.
     fn subscribed(&mut self, granted: Vec<Granted>) {
         let durable = self.durable.filter(|durable| durable.queue);
-        let nothing_retained = self.broker.nothing_retained();
+        // Other nodes may have acknowledged what is not here yet.
+        let nothing_retained = self.broker.others.is_none() && self.broker.nothing_retained();
         let mut ceilings = None;
         for grant in granted.iter().filter(|grant| grant.replay) {
             if nothing_retained && !grant.filter.starts_with('$') {

@@ -3,7 +3,7 @@
 use super::bridges::Keeping;
 use super::peer::Peer;
 use crate::auth::Identity;
-use nightjar_base::{ClientId, SessionId, ShardId};
+use nightjar_base::{ClientId, HomeId, SessionId, ShardId};
 use nightjar_mqtt::SubscriptionOptions;
 use nightjar_policy::Rights;
 use parking_lot::{Mutex, MutexGuard};
@@ -36,6 +36,8 @@ pub(crate) struct Subscriber {
     /// The subscriptions of the present connection; when there is none, those of a persistent session are in the store.
     filters: Mutex<Filters>,
     peer: Mutex<Option<Arc<Peer>>>,
+    /// The process that has the session's connection, if it is another; else 0.
+    home: AtomicU64,
     sent: AtomicU64,
     certainly_sent: AtomicU64,
     /// How its queue is kept, if it is a bridge's.
@@ -57,8 +59,18 @@ impl Subscriber {
         let filters = Mutex::default();
         let (sent, certainly_sent) = (AtomicU64::new(0), AtomicU64::new(0));
         let (peer, keeping) = (Mutex::new(None), OnceLock::new());
-        let link = AtomicBool::new(false);
-        Self { id, client_id, session, held, filters, peer, sent, certainly_sent, keeping, link }
+        let (home, link) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { id, client_id, session, held, filters, peer, home, sent, certainly_sent, keeping, link }
+    }
+
+    /// The process of another node that has its connection.
+    pub(crate) fn elsewhere(&self) -> Option<HomeId> {
+        Some(HomeId(self.home.load(Ordering::Relaxed))).filter(|home| home.0 != 0)
+    }
+
+    /// Another process has its connection, or none has any more.
+    pub(crate) fn set_elsewhere(&self, home: Option<HomeId>) {
+        self.home.store(home.map_or(0, |home| home.0), Ordering::Relaxed);
     }
 
     /// Whether it is a bridge's.

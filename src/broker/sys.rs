@@ -3,6 +3,7 @@
 //! The values are retained but not durable: they live here, not in the store, and only filters that begin with `$SYS`
 //! get them [MQTT-4.7.2-1].
 
+use super::ports::Census;
 use super::publish::Route;
 use super::source::Source;
 use super::stats::Totals;
@@ -98,6 +99,7 @@ impl Broker {
         self.publish_clients(&totals, &stored);
         self.publish_traffic(&totals);
         self.publish_store(&stored);
+        self.publish_cluster();
         for (name, averages) in loads.values() {
             for (minutes, average) in [1, 5, 15].iter().zip(averages) {
                 self.publish_value(&format!("load/{name}/{minutes}min"), &format!("{average:.2}"));
@@ -119,6 +121,14 @@ impl Broker {
         self.publish_value("clients/total", &(connected + disconnected).to_string());
         self.publish_value("clients/maximum", &self.registry.maximum().to_string());
         self.publish_value("clients/expired", &totals.sessions_expired.to_string());
+    }
+
+    fn publish_cluster(&self) {
+        let Some(others) = &self.others else { return };
+        let Census { nodes, up, leads } = others.census();
+        for (name, value) in [("nodes", nodes), ("up", up), ("leads", leads)] {
+            self.publish_value(&format!("cluster/{name}"), &value.to_string());
+        }
     }
 
     fn publish_traffic(&self, totals: &Totals) {
