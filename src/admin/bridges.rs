@@ -14,8 +14,8 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 /// What a bridge may be doing.
-pub const BRIDGE_STATES: [&str; 8] =
-    ["connecting", "connected", "waiting", "idle", "paused", "draining", "drained", "ended"];
+pub const BRIDGE_STATES: [&str; 9] =
+    ["connecting", "connected", "waiting", "idle", "paused", "draining", "drained", "ended", "elsewhere"];
 
 /// A bridge.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -23,7 +23,7 @@ pub struct BridgeStatus {
     /// Its name in the configuration.
     pub name: String,
     /// What it is doing: `connecting`, `connected`, `waiting` (for the next try), `idle` (lazy, and nothing to do),
-    /// `paused`, `draining`, `drained` or `ended` (it was to connect once, and has).
+    /// `paused`, `draining`, `drained`, `ended` (it was to connect once, and has) or `elsewhere` (another node of the cluster runs it).
     pub state: &'static str,
     /// Since when.
     pub since: Time,

@@ -2,14 +2,15 @@
 //! nothing that one of them meets makes another wait.
 
 use super::link::{Link, Order, Preparing, client_id};
-use super::status::{Now, Status};
+use super::local::session;
+use super::status::{Now, State, Status};
 use super::{Counts, Host, Plan};
 use crate::broker::{BridgeQueue, Handle};
 use crate::env::clock::Clock;
 use crate::env::task;
-use nightjar_base::millis;
+use nightjar_base::{Wall, millis};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, mpsc::sync_channel};
 use std::thread::JoinHandle;
@@ -34,6 +35,14 @@ struct Running {
     /// Those that are removed and not gone yet: who comes by the same name waits for them.
     leaving: HashMap<String, mpsc::Sender<()>>,
     threads: Vec<JoinHandle<()>>,
+    /// Those that this node of a cluster runs; all of them, if it is alone.
+    owned: Option<BTreeSet<String>>,
+}
+
+impl Running {
+    fn owns(&self, name: &str) -> bool {
+        self.owned.as_ref().is_none_or(|owned| owned.contains(name))
+    }
 }
 
 struct One {
@@ -42,6 +51,18 @@ struct One {
     /// Closed when it is over.
     over: mpsc::Sender<()>,
     status: Arc<Status>,
+    /// Whether it runs here.
+    runs: bool,
+}
+
+impl One {
+    /// One that runs elsewhere.
+    fn elsewhere(plan: Plan, now: Wall) -> Self {
+        let orders = watch::channel(Order::Stop).0;
+        let status = Arc::new(Status::new(plan.rules.rules().len()));
+        status.enter(State::Elsewhere, now);
+        Self { plan, orders, over: mpsc::channel(1).0, status, runs: false }
+    }
 }
 
 /// A bridge, for those who look.
@@ -94,28 +115,38 @@ impl Bridges {
         let windows = plans.iter().filter_map(|plan| plan.bridge.loop_window).max();
         let hops = plans.iter().map(|plan| plan.bridge.max_hops).max().unwrap_or_default();
         self.handle.guard_loops(plans.len(), windows.map_or(0, millis), hops);
+        plans
+            .iter()
+            .for_each(|plan| self.handle.expect_bridge(&session(plan, &client_id(&plan.bridge.name), false, false)));
         let mut state = self.state.lock();
         let named = |name: &String| plans.iter().any(|plan| plan.bridge.name == *name);
         let gone: Vec<String> = state.bridges.keys().filter(|name| !named(name)).cloned().collect();
         for name in gone {
             if let Some(one) = state.bridges.remove(&name) {
                 tracing::info!(bridge = name, "removed");
+                // In a cluster others may still have it, and its session is theirs.
+                let order = if state.owned.is_some() { Order::Stop } else { Order::Remove };
                 state.leaving.retain(|_, over| !over.is_closed());
                 state.leaving.insert(name, one.over);
                 // Nobody takes it only where its thread is gone.
-                let _ = one.orders.send(Order::Remove);
+                let _ = one.orders.send(order);
             }
         }
         for plan in plans {
+            let owns = state.owns(&plan.bridge.name);
             match state.bridges.get_mut(&plan.bridge.name) {
                 Some(one) => {
                     let same = one.plan.bridge == plan.bridge && one.plan.limits == plan.limits;
                     one.plan = plan.clone();
-                    if !same {
+                    if !same && one.runs {
                         let _ = one.orders.send(Order::Run(Box::new(plan)));
                     }
                 }
-                None => self.start(&mut state, plan, preparing.clone())?,
+                None if owns => self.start(&mut state, plan, preparing.clone())?,
+                None => {
+                    let (name, one) = (plan.bridge.name.clone(), One::elsewhere(plan, self.clock.now()));
+                    state.bridges.insert(name, one);
+                }
             }
         }
         Ok(())
@@ -145,8 +176,36 @@ impl Bridges {
             // A name that is still being looked up keeps nobody.
             runtime.shutdown_background();
         })?);
-        state.bridges.insert(plan.bridge.name.clone(), One { plan, orders, over, status });
+        state.bridges.insert(plan.bridge.name.clone(), One { plan, orders, over, status, runs: true });
         Ok(())
+    }
+
+    /// This node of a cluster runs the bridges that `owned` names, and no others. Those that ran here and are not named are
+    /// told to stop, and leave everything as it is: they have when what is returned with their names is closed.
+    ///
+    /// # Errors
+    /// When the system gives no thread for one.
+    pub fn own(&self, owned: BTreeSet<String>) -> io::Result<Vec<(String, mpsc::Sender<()>)>> {
+        let (preparing, _) = sync_channel(1);
+        let mut state = self.state.lock();
+        state.owned = Some(owned);
+        let names: Vec<String> = state.bridges.keys().cloned().collect();
+        let mut stopped = Vec::new();
+        for name in names {
+            let owns = state.owns(&name);
+            let Some(one) = state.bridges.remove(&name) else { continue };
+            if owns && !one.runs {
+                self.start(&mut state, one.plan, preparing.clone())?;
+            } else if !owns && one.runs {
+                let _ = one.orders.send(Order::Stop);
+                stopped.push((name.clone(), one.over.clone()));
+                state.leaving.insert(name.clone(), one.over);
+                state.bridges.insert(name, One::elsewhere(one.plan, self.clock.now()));
+            } else {
+                state.bridges.insert(name, one);
+            }
+        }
+        Ok(stopped)
     }
 
     /// All bridges, by name.

@@ -27,6 +27,8 @@ pub enum State {
     Drained,
     /// It was to connect once, and has.
     Ended,
+    /// Another node of the cluster runs it, or none yet.
+    Elsewhere,
 }
 
 impl State {
@@ -42,11 +44,12 @@ impl State {
             Self::Draining => "draining",
             Self::Drained => "drained",
             Self::Ended => "ended",
+            Self::Elsewhere => "elsewhere",
         }
     }
 
     /// Every state there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connecting,
         Self::Connected,
         Self::Waiting,
@@ -55,6 +58,7 @@ impl State {
         Self::Draining,
         Self::Drained,
         Self::Ended,
+        Self::Elsewhere,
     ];
 }
 

@@ -9,10 +9,11 @@
 
 use super::propose::Proposer;
 use super::raft::{Agreed, Group, GroupError, Groups, Members};
+use super::stuck::Stuck;
 use super::wire::{CallError, Lane, Refusal, Request, Transport};
 use crate::env::clock::Clock;
-use crate::env::task;
-use crate::store::{Applied, Applier, LogEntry, Proposals};
+use crate::env::{entropy, task};
+use crate::store::{Applied, Applier, Batch, LogEntry, Proposals};
 use bytes::Bytes;
 use nightjar_base::{HomeId, NodeId, ShardId};
 use nightjar_control::{Control, ControlEffect, ControlOp};
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -44,14 +45,14 @@ pub trait Ear: Send + Sync {
     /// Effects of one entry.
     fn control(&self, effects: &mut Vec<ControlEffect>);
 
-    /// This process was declared gone while it was cut off: nothing that it proposes will be applied any more. Told once.
-    fn gone(&self);
+    /// This process was declared gone while it was cut off, and is `home` from now on: all its connections are over.
+    fn gone(&self, home: HomeId);
 }
 
 /// The part of the engine that the groups talk to.
 pub struct Desk {
     shards: u16,
-    home: HomeId,
+    home: AtomicU64,
     clock: Clock,
     proposer: Mutex<Proposer>,
     proposals: Mutex<Proposals>,
@@ -60,7 +61,6 @@ pub struct Desk {
     wake: Arc<Notify>,
     /// Told whenever something was applied.
     turns: watch::Sender<()>,
-    gone: AtomicBool,
 }
 
 impl Desk {
@@ -76,9 +76,9 @@ impl Desk {
         clock: Clock,
     ) -> Arc<Self> {
         let proposer = Mutex::new(Proposer::new(home.0, shards));
-        let (proposals, gone) = (Mutex::new(proposals), AtomicBool::new(false));
+        let (proposals, home) = (Mutex::new(proposals), AtomicU64::new(home.0));
         let turns = watch::Sender::new(());
-        Arc::new(Self { shards, home, clock, proposer, proposals, control, ear, wake, turns, gone })
+        Arc::new(Self { shards, home, clock, proposer, proposals, control, ear, wake, turns })
     }
 
     /// Changes whenever something was applied here.
@@ -105,10 +105,34 @@ impl Desk {
         self.proposals.lock().complete(position);
     }
 
-    fn note(&self, outcome: Applied, home: u64) {
-        if outcome == Applied::Gone && home == self.home.0 && !self.gone.swap(true, Ordering::SeqCst) {
-            tracing::error!("this node was declared gone while it was cut off");
-            self.ear.gone();
+    /// This process, as the cluster knows it.
+    #[must_use]
+    pub fn home(&self) -> HomeId {
+        HomeId(self.home.load(Ordering::SeqCst))
+    }
+
+    /// The process `home` was declared gone: if it is this one it goes on as another.
+    pub fn give_up(&self, home: HomeId) {
+        let next = HomeId(entropy::u64());
+        let is_own = self.home.compare_exchange(home.0, next.0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if is_own {
+            tracing::error!("this node was declared gone while it was cut off: its connections are over");
+            // What they had submitted is not acknowledged any more, and only then dropped.
+            self.ear.gone(next);
+            self.gather();
+            self.proposer.lock().begin_again(next.0);
+            self.wake.notify_one();
+        }
+    }
+
+    /// What became of a batch of this process.
+    fn note(&self, shard: ShardId, batch: Batch, outcome: Applied) {
+        let now = self.clock.tick();
+        let mut proposer = self.proposer.lock();
+        proposer.applied(shard, batch, outcome, now);
+        if outcome == Applied::Gone && batch.home == proposer.home(shard) {
+            drop(proposer);
+            self.give_up(HomeId(batch.home));
         }
     }
 }
@@ -116,11 +140,7 @@ impl Desk {
 impl Agreed for Desk {
     fn apply(&self, group: ShardId, entry: &LogEntry, applier: &mut Applier) -> io::Result<()> {
         if !self.is_control(group) {
-            let now = self.clock.tick();
-            return applier.batches(group, entry, |batch, outcome| {
-                self.proposer.lock().applied(group, batch, outcome, now);
-                self.note(outcome, batch.home);
-            });
+            return applier.batches(group, entry, |batch, outcome| self.note(group, batch, outcome));
         }
         let op =
             ControlOp::decode(&entry.payload).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -145,7 +165,8 @@ impl Agreed for Desk {
 
     fn replaced(&self, group: ShardId, applied: &dyn Fn(u64) -> u64) {
         if !self.is_control(group) {
-            let sequence = applied(self.home.0);
+            let home = self.proposer.lock().home(group);
+            let sequence = applied(home);
             self.proposer.lock().caught_up(group, sequence, self.clock.tick());
         }
     }
@@ -172,10 +193,11 @@ impl Engine {
             self.groups.shards().map(|group| task::spawn(Arc::clone(&self).watch(Arc::clone(group)))).collect();
         let _watches = Watches(watches);
         let (mut look, mut trim) = (task::interval(LOOK), task::interval(TRIM));
+        let mut stuck = Stuck::default();
         loop {
             tokio::select! {
                 () = self.desk.wake.notified() => {}
-                _ = look.tick() => {}
+                _ = look.tick() => stuck.look(&self.groups, &self.desk.control),
                 _ = trim.tick() => self.trim(),
             }
             self.desk.gather();

@@ -11,7 +11,7 @@
 //!
 //! Pure: times are read by whoever calls, each by its own clock; only durations are compared between nodes.
 
-use nightjar_base::{NodeId, Tick};
+use nightjar_base::{HomeId, NodeId, Tick};
 use std::collections::BTreeMap;
 
 /// How long a lease lasts, in milliseconds.
@@ -32,19 +32,18 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The keeper has granted what was asked for at `asked`. Returns the spell if this begins one: then everything that the
-    /// groups had agreed on by now is to be applied here, and [`caught_up`](Self::caught_up) to be told.
+    /// The keeper has granted what was asked for at `asked`. Returns the spell if nothing may be acknowledged in it yet:
+    /// everything that the groups had agreed on by now is to be applied here, and [`caught_up`](Self::caught_up) to be told.
     pub fn granted(&mut self, asked: Tick, now: Tick) -> Option<u64> {
         let until = asked.plus_millis(LEASE);
         if until <= now {
             return None;
         }
-        let is_new = !self.runs(now);
-        self.until = self.until.max(Some(until));
-        is_new.then(|| {
+        if !self.runs(now) {
             self.spell += 1;
-            self.spell
-        })
+        }
+        self.until = self.until.max(Some(until));
+        (self.caught_up != Some(self.spell)).then_some(self.spell)
     }
 
     /// What the groups had agreed on when this spell began is applied here.
@@ -63,12 +62,6 @@ impl Lease {
     pub fn is_held(&self, now: Tick) -> bool {
         self.runs(now) && self.caught_up == Some(self.spell)
     }
-
-    /// When it runs out unless it is renewed.
-    #[must_use]
-    pub fn until(&self) -> Option<Tick> {
-        self.until
-    }
 }
 
 /// What the leader of the control group knows of everybody's leases.
@@ -77,13 +70,15 @@ pub struct Keeper {
     /// Since when it leads.
     since: Tick,
     granted: BTreeMap<NodeId, Tick>,
+    /// The run of each node that was asked about last, and since when.
+    met: BTreeMap<NodeId, (HomeId, Tick)>,
 }
 
 impl Keeper {
     /// One that leads from now on.
     #[must_use]
     pub fn new(now: Tick) -> Self {
-        Self { since: now, granted: BTreeMap::new() }
+        Self { since: now, granted: BTreeMap::new(), met: BTreeMap::new() }
     }
 
     /// `node` is answered that it may have its lease: at `now`, which is not before it asked.
@@ -98,10 +93,15 @@ impl Keeper {
         now.since(last) >= LEASE + MARGIN
     }
 
-    /// For how many milliseconds nothing was heard of `node`.
+    /// For how many milliseconds nothing was heard of this run of `node`: counted from when it was first asked about, at
+    /// the earliest, since a run that has only begun had nothing to say before.
     #[must_use]
-    pub fn silent(&self, node: NodeId, now: Tick) -> u64 {
-        now.since(self.granted.get(&node).copied().unwrap_or(self.since).max(self.since))
+    pub fn silent(&mut self, node: NodeId, home: HomeId, now: Tick) -> u64 {
+        let met = self.met.entry(node).or_insert((home, now));
+        if met.0 != home {
+            *met = (home, now);
+        }
+        now.since(self.granted.get(&node).copied().unwrap_or(self.since).max(met.1))
     }
 }
 
@@ -129,6 +129,7 @@ mod tests {
     fn renewals_go_on_and_a_gap_begins_a_new_spell() {
         let mut lease = Lease::default();
         assert_eq!(lease.granted(Tick(0), Tick(1)), Some(1));
+        assert_eq!(lease.granted(Tick(1), Tick(2)), Some(1), "as long as it has not caught up");
         lease.caught_up(1);
         assert_eq!(lease.granted(Tick(300), Tick(301)), None);
         // An older answer that comes behind a newer one takes nothing back.
@@ -153,7 +154,12 @@ mod tests {
         keeper.grant(NODE, granted);
         assert!(!keeper.has_ended(NODE, granted.plus_millis(LEASE + MARGIN - 1)));
         assert!(keeper.has_ended(NODE, granted.plus_millis(LEASE + MARGIN)));
-        assert_eq!(keeper.silent(NODE, granted.plus_millis(3)), 3);
+        let home = HomeId(1);
+        assert_eq!(keeper.silent(NODE, home, granted), 0);
+        assert_eq!(keeper.silent(NODE, home, granted.plus_millis(3)), 3);
+        // The next run of it has nothing to answer for.
+        assert_eq!(keeper.silent(NODE, HomeId(2), granted.plus_millis(9_000)), 0);
+        assert_eq!(keeper.silent(NODE, HomeId(2), granted.plus_millis(9_500)), 500);
     }
 
     /// Whatever the delays: while a holder takes its lease for held, no keeper says that it has ended.

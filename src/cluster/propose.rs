@@ -9,7 +9,7 @@
 
 use crate::store::{Applied, Batch, Store};
 use bytes::Bytes;
-use nightjar_base::{Position, ShardId, Tick};
+use nightjar_base::{Position, SessionId, ShardId, Tick};
 use nightjar_shard::Op;
 use std::collections::VecDeque;
 
@@ -20,6 +20,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 const UNDER_WAY: usize = 4;
 /// Milliseconds after which a batch that nothing was heard of is sent again.
 const PATIENCE: u64 = 1_000;
+/// From here on the numbers of a session's publications are those that the broker makes for it.
+const OWN_WORK: u64 = 1 << 62;
 
 /// A batch that is not applied yet.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ struct Waiting {
 /// One shard's batches.
 #[derive(Debug, Default)]
 struct Lane {
+    /// The process that proposes them: one that was declared gone goes on as another.
+    home: u64,
     gathered: Vec<Op>,
     /// How many ops have ever been gathered, and how many of them are in batches.
     taken: u64,
@@ -50,7 +54,6 @@ struct Lane {
 /// What a node has proposed and not yet seen applied.
 #[derive(Debug)]
 pub struct Proposer {
-    home: u64,
     lanes: Vec<Lane>,
     /// Of the submissions from `first` on: how many batches each still waits for.
     open: VecDeque<u32>,
@@ -61,7 +64,8 @@ impl Proposer {
     /// For a process whose submissions begin at position 1.
     #[must_use]
     pub fn new(home: u64, shards: u16) -> Self {
-        Self { home, lanes: (0..shards).map(|_| Lane::default()).collect(), open: VecDeque::new(), first: 1 }
+        let lanes = (0..shards).map(|_| Lane { home, ..Lane::default() }).collect();
+        Self { lanes, open: VecDeque::new(), first: 1 }
     }
 
     /// Takes up submissions: the number of ops of each, and their ops.
@@ -87,10 +91,9 @@ impl Proposer {
     /// Makes batches of what has gathered, as far as there is room, and gives those of `shard` that are to be sent now, in
     /// order.
     pub fn to_send(&mut self, shard: ShardId, now: Tick) -> Vec<Bytes> {
-        let home = self.home;
         let lane = &mut self.lanes[usize::from(shard.0)];
         while lane.waiting.len() < UNDER_WAY && !lane.gathered.is_empty() {
-            lane.pack(home);
+            lane.pack();
         }
         if lane.sent == 0 {
             lane.since = now;
@@ -113,17 +116,31 @@ impl Proposer {
 
     /// A batch of a shard was applied here, or not.
     pub fn applied(&mut self, shard: ShardId, batch: Batch, outcome: Applied, now: Tick) {
-        if batch.home != self.home {
+        let lane = &mut self.lanes[usize::from(shard.0)];
+        if batch.home != lane.home {
             return;
         }
-        let lane = &mut self.lanes[usize::from(shard.0)];
         match outcome {
             Applied::Applied | Applied::Repeated => self.done(shard, batch.sequence, now),
             // One before it was lost with a leader.
             Applied::Gap { .. } => lane.sent = 0,
-            // Whoever declared this process gone also tells it so.
+            // Whoever is told so goes on with `begin_again`.
             Applied::Gone => {}
         }
+    }
+
+    /// Who proposes for `shard`.
+    #[must_use]
+    pub fn home(&self, shard: ShardId) -> u64 {
+        self.lanes[usize::from(shard.0)].home
+    }
+
+    /// The process was declared gone, and goes on as `home`: none of its batches that wait will ever be applied, or if one
+    /// is, nobody hears of it. All its connections are over and none of them was acknowledged anything of this, so what they
+    /// had submitted is dropped: their clients do it again, here or elsewhere. What the broker itself had to do is proposed
+    /// once more; done twice it does no harm.
+    pub fn begin_again(&mut self, home: u64) {
+        self.lanes.iter_mut().for_each(|lane| lane.begin_again(home));
     }
 
     /// The state of `shard` was replaced: all batches up to `sequence` are in it.
@@ -161,11 +178,44 @@ impl Proposer {
     }
 }
 
+/// Whether an op is the broker's own work, which nobody else does, and may be done twice.
+fn is_own_work(op: &Op) -> bool {
+    match op {
+        // Wills and what a member of a group left behind: known again by their origins.
+        Op::EnqueueFrom { origin, .. } | Op::RetainFrom { origin, .. } => origin.token >= OWN_WORK,
+        Op::Detach { .. } | Op::WillDone { .. } | Op::DetachHome { .. } => true,
+        Op::Expire { .. } | Op::Forget { .. } | Op::Acknowledge { .. } | Op::Received { .. } => true,
+        Op::ForgetOrigins { tokens, .. } => tokens.is_empty(),
+        _ => false,
+    }
+}
+
+/// An op that does nothing, in the place of one that is dropped: all others keep their places.
+fn idle() -> Op {
+    Op::Acknowledge { session: SessionId(0), sequences: Vec::new() }
+}
+
 impl Lane {
+    fn begin_again(&mut self, home: u64) {
+        self.home = home;
+        let (mut ops, mut submissions) = (Vec::new(), VecDeque::new());
+        for waiting in self.waiting.drain(..) {
+            ops.extend(Store::decode_batch(&waiting.entry));
+            let end = ops.len() as u64;
+            submissions.extend(waiting.submissions.into_iter().map(|submission| (submission, end)));
+        }
+        let (packed, before) = (self.packed, ops.len() as u64);
+        submissions.extend(self.submissions.drain(..).map(|(submission, end)| (submission, end - packed + before)));
+        ops.append(&mut self.gathered);
+        ops.iter_mut().filter(|op| !is_own_work(op)).for_each(|op| *op = idle());
+        (self.taken, self.packed, self.last, self.sent) = (ops.len() as u64, 0, 0, 0);
+        (self.gathered, self.submissions) = (ops, submissions);
+    }
+
     /// Makes one batch of what has gathered.
-    fn pack(&mut self, home: u64) {
+    fn pack(&mut self) {
         self.last += 1;
-        let batch = Batch { home, sequence: self.last };
+        let batch = Batch { home: self.home, sequence: self.last };
         let mut entry = Vec::new();
         let mut count = self.gathered.len().min(BATCH_OPS);
         Store::encode_batch(batch, &self.gathered[..count], &mut entry);
@@ -194,7 +244,6 @@ fn shard_id(number: usize) -> ShardId {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use nightjar_base::SessionId;
 
     fn op(session: u64) -> Op {
         Op::End { session: SessionId(session) }
@@ -275,6 +324,32 @@ mod tests {
         proposer.applied(shard, Batch { home: 8, sequence: 3 }, Applied::Applied, Tick(6));
         assert_eq!(proposer.completed().0, 2);
         assert_eq!(apply(&mut proposer, 0, 3), 3);
+    }
+
+    #[test]
+    fn one_that_was_declared_gone_does_its_own_work_again_as_another() {
+        let mut proposer = Proposer::new(7, 2);
+        let done = || Op::WillDone { session: SessionId(9), epoch: 3 };
+        for number in 0..UNDER_WAY + 2 {
+            proposer.take(&[2, 1], &mut [(ShardId(0), op(1)), (ShardId(0), done()), (ShardId(1), op(2))].into());
+            assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), usize::from(number < UNDER_WAY));
+        }
+        assert_eq!(apply(&mut proposer, 0, 1), 1);
+        proposer.applied(ShardId(0), Batch { home: 7, sequence: 2 }, Applied::Gone, Tick(1));
+        proposer.begin_again(8);
+        assert_eq!((proposer.home(ShardId(0)), proposer.home(ShardId(1))), (8, 8));
+        let batches = proposer.to_send(ShardId(0), Tick(1));
+        assert_eq!(batches.len(), 1, "all together now");
+        let ops = Store::decode_batch(&batches[0]);
+        assert_eq!(ops.len(), 2 * (UNDER_WAY + 1));
+        assert!(ops.chunks(2).all(|ops| ops[0] == idle() && ops[1] == done()));
+        // What comes late of the old home is nobody's.
+        proposer.applied(ShardId(0), Batch { home: 7, sequence: 3 }, Applied::Gone, Tick(1));
+        proposer.applied(ShardId(0), Batch { home: 8, sequence: 1 }, Applied::Applied, Tick(1));
+        assert_eq!(proposer.completed().0, 1);
+        assert_eq!(proposer.to_send(ShardId(1), Tick(1)).len(), 1);
+        proposer.applied(ShardId(1), Batch { home: 8, sequence: 1 }, Applied::Applied, Tick(1));
+        assert_eq!(proposer.completed().0, 2 * (UNDER_WAY as u64 + 2));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Settling: what this node has been told is applied everywhere where it matters.
 //!
 //! ```text
-//! SUBACK waits ─► settled(group, index) ─┬─► every other member: applied yet? ─► yes
-//!                                        └─► no answer: control's leader: has its lease ended? ─► yes
+//! SUBACK waits ─► settled ─┬─► every other member: applied what is applied here? ─► yes       ─┬─► what the leaders have
+//!                          └─► no answer: control's leader: has its lease ended? ─► yes ─┘     agreed on: applied here
 //! ```
 //! A member that answers routes to the new subscription, and what it had routed before has been applied; one whose lease
 //! has ended acknowledges nothing that it might fail to route.
@@ -14,7 +14,8 @@ use crate::env::clock::Clock;
 use crate::env::task;
 use crate::store::Store;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use nightjar_base::{NodeId, ShardId};
+use futures_util::future::join_all;
+use nightjar_base::{HomeId, NodeId, ShardId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,18 +36,14 @@ const RENEWING: Duration = Duration::from_millis(600);
 /// How long a member is waited for before the control group is asked about it, again and again.
 const ASKING: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(50);
+/// How many milliseconds a client waits until it is clear that a group has no leader.
+const PATIENCE: u64 = 2_000;
 
 const MALFORMED: u32 = 80;
 const NOT_LEADER: u32 = 81;
 
 /// Groups with an index in each.
 type Points = BTreeMap<ShardId, u64>;
-
-#[derive(Default)]
-struct Wants {
-    points: Points,
-    waiters: Vec<oneshot::Sender<()>>,
-}
 
 /// Leases and barriers of a node.
 pub struct Settling {
@@ -57,7 +54,7 @@ pub struct Settling {
     clock: Clock,
     lease: Mutex<Lease>,
     keeper: Mutex<Option<Keeper>>,
-    wants: Mutex<Wants>,
+    waiters: Mutex<Vec<oneshot::Sender<()>>>,
     wake: Notify,
     /// Changes whenever something was applied here.
     applied: watch::Receiver<()>,
@@ -74,8 +71,8 @@ impl Settling {
         clock: Clock,
         applied: watch::Receiver<()>,
     ) -> Arc<Self> {
-        let (lease, keeper, wants, wake) = (Mutex::default(), Mutex::new(None), Mutex::default(), Notify::new());
-        Arc::new(Self { node, store, groups, transport, clock, lease, keeper, wants, wake, applied })
+        let (lease, keeper, waiters, wake) = (Mutex::default(), Mutex::new(None), Mutex::default(), Notify::new());
+        Arc::new(Self { node, store, groups, transport, clock, lease, keeper, waiters, wake, applied })
     }
 
     /// Whether this node may acknowledge.
@@ -84,15 +81,35 @@ impl Settling {
         self.lease.lock().is_held(self.clock.tick())
     }
 
-    /// Ready when every node that may acknowledge has applied `group` up to `index`.
-    pub fn settled(&self, group: ShardId, index: u64) -> oneshot::Receiver<()> {
+    /// Ready when every node that may acknowledge has applied all that is applied here now, and this node all that anybody
+    /// was told of until then.
+    pub fn settled(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        let mut wants = self.wants.lock();
-        let point = wants.points.entry(group).or_default();
-        *point = index.max(*point);
-        wants.waiters.push(sender);
+        self.waiters.lock().push(sender);
         self.wake.notify_one();
         receiver
+    }
+
+    /// Applies all that anybody was told of `group`; whether it could be found out.
+    pub async fn latest(&self, group: ShardId) -> bool {
+        let Some(group) = self.groups.get(group) else { return false };
+        let begin = self.clock.tick();
+        while self.clock.tick().since(begin) < PATIENCE {
+            if let Some(index) = self.agreed(group).await {
+                self.wait_applied(&Points::from([(group.id(), index)])).await;
+                return true;
+            }
+            task::sleep(AGAIN).await;
+        }
+        false
+    }
+
+    /// For how many milliseconds the leader of the control group, if it is this node, has heard nothing of this run of
+    /// `node`, and whether that certainly has no lease any more.
+    #[must_use]
+    pub fn silent(&self, node: NodeId, home: HomeId) -> Option<(u64, bool)> {
+        let (mut keeper, now) = (self.keeper.lock(), self.clock.tick());
+        keeper.as_mut().map(|keeper| (keeper.silent(node, home, now), keeper.has_ended(node, now)))
     }
 
     /// Renews the lease and settles what is asked for, until the task is dropped.
@@ -106,7 +123,7 @@ impl Settling {
             if self.ask_control(RENEW, Bytes::new(), RENEWING).await.is_some() {
                 let spell = self.lease.lock().granted(asked, self.clock.tick());
                 if let Some(spell) = spell
-                    && self.catch_up().await
+                    && task::timeout(RENEWING, self.catch_up()).await == Ok(true)
                 {
                     self.lease.lock().caught_up(spell);
                 }
@@ -116,12 +133,10 @@ impl Settling {
     }
 
     /// Applies what every group had agreed on by now; whether it could be found out.
-    async fn catch_up(&self) -> bool {
-        let mut points = Points::new();
-        for group in self.groups.all() {
-            let Some(index) = self.agreed(group).await else { return false };
-            points.insert(group.id(), index);
-        }
+    pub async fn catch_up(&self) -> bool {
+        let asked = self.groups.all().map(|group| async move { Some((group.id(), self.agreed(group).await?)) });
+        let found: Option<Points> = join_all(asked).await.into_iter().collect();
+        let Some(points) = found else { return false };
         self.wait_applied(&points).await;
         true
     }
@@ -161,10 +176,12 @@ impl Settling {
     async fn settle(self: &Arc<Self>) {
         loop {
             self.wake.notified().await;
-            let Wants { points, waiters } = std::mem::take(&mut *self.wants.lock());
+            let waiters = std::mem::take(&mut *self.waiters.lock());
             if waiters.is_empty() {
                 continue;
             }
+            let standing = |group: &Arc<Group>| (group.id(), self.store.standing(group.id()).point.index);
+            let points: Points = self.groups.all().map(standing).collect();
             let members = self.groups.control().members();
             let others = members.voters.iter().chain(&members.learners).copied().map(NodeId);
             let asked: Vec<_> = others
@@ -176,6 +193,9 @@ impl Settling {
                 if asked.await.is_err() {
                     return;
                 }
+            }
+            while !self.catch_up().await {
+                task::sleep(AGAIN).await;
             }
             for waiter in waiters {
                 // Whoever waited may have gone.

@@ -50,6 +50,14 @@ pub fn keepalive(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&settings)
 }
 
+/// The addresses that a host and port stand for.
+///
+/// # Errors
+/// When the name is not known, or nobody can be asked.
+pub async fn resolve(authority: &str) -> io::Result<Vec<SocketAddr>> {
+    tokio::net::lookup_host(authority).await.map(Iterator::collect)
+}
+
 /// Connects to a host and port.
 pub async fn connect(authority: &str) -> io::Result<TcpStream> {
     TcpStream::connect(authority).await

@@ -10,12 +10,14 @@
 //! | `bridges` | bridges, and how they come in |
 //! | `doors` | listeners, opened, changed and closed |
 //! | `reload` | a new configuration for a node that runs |
+//! | `cluster` | the node as one of several |
 //! | `change` | bridges changed while it runs, for good |
 //! | `systemd` | what a service manager is told |
 //! | `operator` | what the admin door asks |
 
 mod bridges;
 mod change;
+mod cluster;
 mod doors;
 mod operator;
 mod parts;
@@ -26,16 +28,18 @@ pub use parts::parts;
 pub use reload::ReloadError;
 
 use crate::admin;
-use crate::bridge::Bridges;
-use crate::broker::{Alone, Broker, Handle, Limits};
+use crate::bridge::{Bridges, Plan};
+use crate::broker::{Broker, Handle, Limits};
+use crate::cluster::Member;
 use crate::config::{self, Config, Loaded, Mistakes, Sources};
 use crate::env::clock::Clock;
 use crate::env::signal::Signal;
 use crate::env::{signal, task};
 use crate::store::{Durability, Store, StoreConfig, StoreError};
 use change::Kept;
-use doors::{COMMANDS, Command, Doors};
+use doors::{COMMANDS, Change, Command, Doors};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -82,11 +86,11 @@ pub fn run(sources: &Sources, loaded: Loaded) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     // Before the doors are open: a log rotation that comes that early must not end the process.
     let signals = runtime.block_on(async { signal::Signals::new() })?;
-    let node = Node::start(sources, loaded)?;
-    runtime.block_on(node.attend(signals));
+    let mut node = Node::start(sources, loaded)?;
+    let outcome = runtime.block_on(node.attend(signals));
     node.stop(patience);
     tracing::info!("stopped");
-    Ok(())
+    outcome
 }
 
 /// A running node.
@@ -98,6 +102,9 @@ struct Node {
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
     feeder: JoinHandle<()>,
+    membership: Option<cluster::Membership>,
+    /// What is opened when clients can be served.
+    closed: Option<(Vec<Plan>, Change)>,
 }
 
 /// What a reload changes, and what it needs to do so.
@@ -107,6 +114,8 @@ struct Inside {
     sources: Sources,
     state: Mutex<State>,
     bridges: Bridges,
+    /// This node in its cluster, unless it is alone.
+    member: Option<Arc<Member>>,
     admin: Mutex<Option<admin::Server>>,
 }
 
@@ -121,17 +130,23 @@ impl Node {
         let clock = Clock::machine();
         let config = &loaded.config;
         let parts = parts(&loaded, &clock, None)?;
-        let opened = Store::open(store_config(config))?;
-        let routes = Arc::new(Alone);
-        let broker =
-            Broker::new(opened.store().clone(), clock.clone(), parts.limits, parts.access, routes, Arc::new(Alone));
+        let opened = cluster::open(store_config(config), parts.cluster.is_some())?;
+        let member = cluster::member(&opened, parts.cluster, &clock)?;
+        let (store, others) = (opened.store().clone(), cluster::others(member.as_ref()));
+        let broker = Broker::new(store.clone(), clock.clone(), parts.limits, parts.access, others);
         let workers = config.node.worker_count();
         let (commands, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| channel(COMMANDS)).unzip();
         let mut doors = Doors::new(commands);
         // Bound before anything runs: an address that is taken is found before a thread is started.
         let change = doors.prepare(parts.listeners, config.limits.backlog, |name| unix_mode(config, name))?;
-        let store = opened.start(broker.sink())?;
-        Builder::new_current_thread().enable_all().build()?.block_on(broker.detach_all());
+        let membership = match member {
+            Some(member) => Some(cluster::Membership::begin(member, opened, &broker)?),
+            None => {
+                opened.start(broker.sink())?;
+                Builder::new_current_thread().enable_all().build()?.block_on(broker.detach_all());
+                None
+            }
+        };
         let feeder = {
             let broker = Arc::clone(&broker);
             task::thread("feeder", move || broker.run_feeder())?
@@ -158,27 +173,57 @@ impl Node {
             clock,
             sources: sources.clone(),
             state,
+            member: membership.as_ref().map(|membership| Arc::clone(&membership.member)),
             admin: Mutex::new(None),
         });
-        // Before anybody can publish: what came earlier would be acknowledged, and not be carried.
-        inside.bridges.begin(parts.bridges)?;
-        inside.state.lock().doors.apply(change);
-        operator::open(&inside)?;
-        Ok(Self { broker, store, inside, beats, stop, threads, feeder })
+        let mut node = Self {
+            broker,
+            store,
+            inside,
+            beats,
+            stop,
+            threads,
+            feeder,
+            membership,
+            closed: Some((parts.bridges, change)),
+        };
+        match &node.membership {
+            None => node.open()?,
+            // None of its bridges runs here before the cluster says so.
+            Some(_) => drop(node.inside.bridges.own(BTreeSet::new())?),
+        }
+        operator::open(&node.inside)?;
+        Ok(node)
+    }
+
+    /// Lets bridges and clients in.
+    fn open(&mut self) -> Result<(), Error> {
+        if let Some((bridges, change)) = self.closed.take() {
+            // Before anybody can publish: what came earlier would be acknowledged, and not be carried.
+            self.inside.bridges.begin(bridges)?;
+            self.inside.state.lock().doors.apply(change);
+        }
+        Ok(())
     }
 
     /// Sees to signals and certificates until the node is to stop.
-    async fn attend(&self, mut signals: signal::Signals) {
+    async fn attend(&mut self, mut signals: signal::Signals) -> Result<(), Error> {
         let mut certificates = task::interval(CERTIFICATES);
         let watchdog = Watchdog::new(self.store.clone(), self.beats.clone());
         let mut alive = std::pin::pin!(watchdog.run());
+        let (bridges, mut change) = self.closed.take().unzip();
+        let member = self.membership.as_ref().map(|of| Arc::clone(&of.member));
+        let ready = cluster::ready(member, Arc::clone(&self.inside), bridges.unwrap_or_default());
+        let mut ready = std::pin::pin!(ready);
+        let mut owned = self.membership.as_ref().map(|of| of.member.owned_bridges());
+        let mut ended = std::pin::pin!(cluster::ended(self.membership.as_mut().map(|of| of.take_ended())));
         systemd::ready();
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop(name) => {
                         tracing::info!(signal = name, "stopping");
-                        return;
+                        return Ok(());
                     }
                     Signal::Reload => {
                         systemd::reloading();
@@ -188,6 +233,14 @@ impl Node {
                     }
                 },
                 () = &mut alive => {}
+                outcome = &mut ready, if change.is_some() => {
+                    outcome?;
+                    if let Some(change) = change.take() {
+                        self.inside.state.lock().doors.apply(change);
+                    }
+                }
+                owned = cluster::next_owned(&mut owned) => cluster::own(&self.inside, self.membership.as_ref(), owned)?,
+                error = &mut ended => return Err(error.into()),
                 _ = certificates.tick() => self.inside.look_at_certificates(),
             }
         }
@@ -214,6 +267,11 @@ impl Node {
         self.broker.stop_feeder();
         let _ = self.feeder.join();
         self.inside.state.lock().doors.clean();
+        if let Some(membership) = self.membership {
+            membership.member.stop();
+            // A panic in there was reported when it happened.
+            let _ = membership.thread.join();
+        }
         self.store.stop();
     }
 }

@@ -6,7 +6,8 @@ use crate::admin::{
     self, BridgeChange, BridgeRefused, BridgeStatus, ListenerStatus, MappedTopic, Operator, Reloaded, Rules, file_token,
 };
 use crate::broker::inspect::Time;
-use crate::broker::{Adopted, Handle, Listener};
+use crate::broker::{Adopted, BoxFuture, Handle, Listener};
+use crate::cluster::{Command, Refused, Status};
 use crate::config::{Config, Level};
 use crate::telemetry;
 use nightjar_policy::{Rights, Who};
@@ -75,6 +76,15 @@ impl Operator for Inside {
 
     fn change_bridge(&self, name: &str, change: BridgeChange) -> Result<(), BridgeRefused> {
         Inside::change_bridge(self, name, change)
+    }
+
+    fn cluster(&self) -> Option<Status> {
+        self.member.as_ref().map(|member| member.status())
+    }
+
+    fn command_cluster(&self, command: Command) -> Option<BoxFuture<Result<Status, Refused>>> {
+        let member = Arc::clone(self.member.as_ref()?);
+        Some(Box::pin(async move { member.command(command).await }))
     }
 }
 

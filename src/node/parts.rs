@@ -1,6 +1,7 @@
 //! From a configuration to the parts that it describes: files read, certificates opened, rules understood. Nothing is
 //! started. `check-config`, the start and a reload all come by here, so they find the same mistakes.
 
+use super::cluster;
 use crate::auth::Auth;
 use crate::bridge::{Plan, tls_settings};
 use crate::broker::{Access, Broker, DeniedPublish, Limits, ListenerSettings, OtherUser};
@@ -23,6 +24,8 @@ pub struct Parts {
     pub renewals: Vec<Renewal>,
     /// The bridges.
     pub bridges: Vec<Plan>,
+    /// The cluster, if it is one of several nodes.
+    pub cluster: Option<crate::cluster::Settings>,
 }
 
 /// What is in use, of which a reload takes over what has not changed.
@@ -61,6 +64,9 @@ pub fn parts(loaded: &Loaded, clock: &Clock, previous: Option<&Previous<'_>>) ->
             Err((key, text)) => mistake(format!("bridges.{}.{key}", bridge.name), text),
         }
     }
+    let cluster = cluster::settings(config);
+    let cluster =
+        cluster.map_err(|TlsProblem { key, text }| mistake(format!("cluster.{key}"), text)).unwrap_or_default();
     let certificates = config.listeners.iter().any(config::Listener::names_by_certificate);
     let auth = Auth::new(&config.auth, certificates, clock.clone(), previous.map(|previous| &previous.access.auth));
     let auth =
@@ -80,7 +86,7 @@ pub fn parts(loaded: &Loaded, clock: &Clock, previous: Option<&Previous<'_>>) ->
             config::OtherUser::End => OtherUser::End,
         },
     };
-    Ok(Parts { access, limits: Limits::new(config, None), listeners, renewals, bridges })
+    Ok(Parts { access, limits: Limits::new(config, None), listeners, renewals, bridges, cluster })
 }
 
 impl Parts {

@@ -72,6 +72,7 @@ impl Inside {
         let mut new = parts(&loaded, &self.clock, Some(&previous))?;
         let listeners = std::mem::take(&mut new.listeners);
         let bridges = std::mem::take(&mut new.bridges);
+        let names = bridges.iter().map(|plan| plan.bridge.name.clone()).collect();
         let backlog = loaded.config.limits.backlog;
         let change = state.doors.prepare(listeners, backlog, |name| unix_mode(&loaded.config, name));
         let change = change.map_err(|error: Error| ReloadError::Listen(error.to_string()))?;
@@ -83,6 +84,9 @@ impl Inside {
         self.broker.drop_revoked();
         if let Err(error) = self.bridges.replace(bridges) {
             tracing::error!(%error, "a bridge cannot be started");
+        }
+        if let Some(member) = &self.member {
+            member.want_bridges(names);
         }
         telemetry::set_level(loaded.config.log.level);
         if let Some(admin) = &*self.admin.lock() {

@@ -15,7 +15,7 @@ use crate::config::{Format, Level, Log};
 use parking_lot::Mutex;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
@@ -65,7 +65,7 @@ pub fn setup(log: &Log) -> Result<Guard, Error> {
 }
 
 /// The level of the process's log, which can be changed while it runs.
-static LEVEL: OnceLock<(reload::Handle<LevelFilter, Registry>, Mutex<Level>)> = OnceLock::new();
+static LEVEL: OnceLock<(reload::Handle<Targets, Registry>, Mutex<Level>)> = OnceLock::new();
 
 /// How much is logged now; `None` before [`setup`].
 #[must_use]
@@ -82,12 +82,15 @@ pub fn set_level(new: Level) {
     }
 }
 
-fn filter(level: Level) -> LevelFilter {
-    match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
-    }
+/// What is logged at a level. openraft tells at each level what others tell two levels further down, and as an error that it
+/// was stopped; what an operator has to know of it, the cluster says.
+fn filter(level: Level) -> Targets {
+    let (own, raft) = match level {
+        Level::Error => (LevelFilter::ERROR, LevelFilter::OFF),
+        Level::Warn => (LevelFilter::WARN, LevelFilter::OFF),
+        Level::Info => (LevelFilter::INFO, LevelFilter::OFF),
+        Level::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
+        Level::Trace => (LevelFilter::TRACE, LevelFilter::DEBUG),
+    };
+    Targets::new().with_default(own).with_target("openraft", raft)
 }

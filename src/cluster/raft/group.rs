@@ -211,6 +211,17 @@ impl Group {
         (metrics.current_term, last, point_of(metrics.last_applied).index)
     }
 
+    /// As the leader: the members that do not have the newest entry yet, and up to where each has the log.
+    #[must_use]
+    pub fn behind(&self) -> Vec<(NodeId, u64)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.map_or(0, |index| index + 1);
+        let all = metrics.replication.iter().flatten();
+        let matched = all.map(|(node, matched)| (NodeId(*node), point_of(*matched).index));
+        matched.filter(|(_, index)| *index < last).collect()
+    }
+
     /// The members.
     #[must_use]
     pub fn members(&self) -> Members {

@@ -4,7 +4,7 @@
 //! are our own and carry a version: openraft's structs change between its versions, what is on disk and on the wire does
 //! not.
 
-use crate::store::{Content, LogEntry, Point};
+use crate::store::{Content, Founding, LogEntry, LogState, Point};
 use bincode::Options;
 use bytes::Bytes;
 use openraft::entry::RaftEntry as _;
@@ -171,6 +171,27 @@ pub(super) fn vote(term: u64, node: u64, committed: bool) -> RaftVote {
     Vote { leader_id: LeaderId::new(term, node), committed }
 }
 
+/// A group of one node in its first term, as a node alone has written its journal.
+pub(super) fn founding(node: u64) -> Founding {
+    let nodes = BTreeMap::from([(node, EmptyNode::new())]);
+    let members = Membership::new(vec![BTreeSet::from([node])], nodes).expect("one voter, who is a node");
+    let first = log_id_of(Point { term: 1, index: 1 });
+    let standing = StoredMembership::new(first, members);
+    Founding { vote: encode_vote(&vote(1, node, true)), members: encode_standing(&standing) }
+}
+
+/// What makes `node` the only voter of a group whose log is this: a vote in the term behind all that it knows of, and the
+/// entry behind all others.
+pub(super) fn alone(node: u64, log: &LogState) -> Result<(Bytes, LogEntry), Malformed> {
+    let voted = log.vote.as_ref().map(|vote| decode_vote(vote)).transpose()?;
+    let term = voted.map_or(0, |vote| vote.leader_id.term).max(log.last.term) + 1;
+    let nodes = BTreeMap::from([(node, EmptyNode::new())]);
+    let members = Membership::new(vec![BTreeSet::from([node])], nodes).expect("one voter, who is a node");
+    let point = Point { term, index: log.last.index + 1 };
+    let entry = LogEntry { point, content: Content::Members, payload: encode_members(&members) };
+    Ok((encode_vote(&vote(term, node, true)), entry))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -193,6 +214,18 @@ mod tests {
         let standing = StoredMembership::new(log_id_of(Point { term: 3, index: 9 }), members);
         assert_eq!(decode_standing(&encode_standing(&standing)).unwrap(), standing);
         assert_eq!(decode_standing(b"").unwrap(), StoredMembership::default());
+    }
+
+    #[test]
+    fn the_only_voter_that_is_left_comes_behind_all_that_was() {
+        let last = Point { term: 3, index: 9 };
+        let log = LogState { last, vote: Some(encode_vote(&vote(7, 2, false))), ..LogState::default() };
+        let (voted, entry) = alone(1, &log).unwrap();
+        assert_eq!(decode_vote(&voted), Ok(vote(8, 1, true)));
+        assert_eq!(entry.point, Point { term: 8, index: 10 });
+        let members = decode_members(&entry.payload).unwrap();
+        assert_eq!(members.voter_ids().collect::<Vec<_>>(), [1]);
+        assert_eq!(alone(1, &LogState { last, ..LogState::default() }).unwrap().1.point.term, 4);
     }
 
     #[test]

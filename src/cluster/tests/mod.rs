@@ -36,7 +36,7 @@ impl Sink for Deaf {
 
 impl Ear for Deaf {
     fn control(&self, _: &mut Vec<ControlEffect>) {}
-    fn gone(&self) {}
+    fn gone(&self, _: HomeId) {}
 }
 
 /// Hands requests to an engine that may not be there yet.
@@ -280,8 +280,13 @@ fn what_was_acknowledged_survives_the_loss_of_a_node_under_load() {
         // It comes back as another process, and finds what it missed.
         let again = Node::start(&switch, folders[place].path(), 9).await;
         let whole = |store: &Store| (0..SHARDS).map(|shard| queue(store, shard)).collect::<Vec<_>>();
+        // Each node has what it has acknowledged itself, so all of it is where all have the same.
+        until("all have the same", || {
+            let expected = whole(&nodes[0].store);
+            nodes.iter().chain([&again]).all(|node| whole(&node.store) == expected)
+        })
+        .await;
         let expected = whole(&nodes[0].store);
-        until("all have the same", || nodes.iter().chain([&again]).all(|node| whole(&node.store) == expected)).await;
         for found in &expected {
             for home in (1..=3).filter(|home| *home != lost_home) {
                 check(found, home, 400);
@@ -301,8 +306,8 @@ fn a_node_that_is_cut_off_may_not_acknowledge_and_nothing_waits_for_it_longer_th
         let (switch, folders) = (Switch::new(3), folders(3));
         let mut nodes = cluster(&switch, &folders).await;
         until("all have leases", || nodes.iter().all(|node| node.settling.may_acknowledge())).await;
-        let (group, index) = (ShardId(0), |node: &Node| node.store.standing(ShardId(0)).point.index);
-        nodes[0].settling.settled(group, index(&nodes[0])).await.unwrap();
+        let index = |node: &Node| node.store.standing(ShardId(0)).point.index;
+        nodes[0].settling.settled().await.unwrap();
 
         // Whoever leads the control group goes: leases are kept by another from then on.
         let place = nodes.iter().position(|node| node.groups.control().leads()).unwrap_or(0);
@@ -313,7 +318,7 @@ fn a_node_that_is_cut_off_may_not_acknowledge_and_nothing_waits_for_it_longer_th
         }
         submit_everywhere(&mut nodes, 0..5);
         until("the rest goes on", || nodes.iter().all(|node| node.acknowledged() == node.submitted)).await;
-        let settled = nodes[0].settling.settled(group, index(&nodes[0])).await;
+        let settled = nodes[0].settling.settled().await;
         assert!(settled.is_ok() && !off.settling.may_acknowledge(), "only when it has no lease any more");
         assert!(index(&off) < index(&nodes[0]));
 
@@ -324,7 +329,7 @@ fn a_node_that_is_cut_off_may_not_acknowledge_and_nothing_waits_for_it_longer_th
         let behind = index(&nodes[0]);
         until("it may acknowledge again", || off.settling.may_acknowledge()).await;
         assert!(index(&off) >= behind, "not before it had caught up");
-        nodes[1].settling.settled(group, index(&nodes[1])).await.unwrap();
+        nodes[1].settling.settled().await.unwrap();
         for node in nodes.into_iter().chain([off]) {
             node.stop(&switch).await;
         }
