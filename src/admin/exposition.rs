@@ -23,15 +23,16 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(Of(state): Of<Arc<State>>) -> Result<Response, Failure> {
     let listeners = state.operator.listeners();
-    let snapshot = state.handle.snapshot();
+    let (snapshot, cluster) = (state.handle.snapshot(), state.operator.cluster());
     let facts = Facts {
-        ready: readiness(&state.handle, &listeners).ok,
+        ready: readiness(&state.handle, &listeners, cluster.as_ref()).ok,
         uptime_seconds: snapshot.tick.since(state.since) / 1000,
         node_id: state.handle.node_id(),
         durability: state.handle.durability(),
         snapshot,
         listeners,
         bridges: state.operator.bridges(),
+        cluster,
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(facts));

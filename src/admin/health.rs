@@ -4,6 +4,7 @@ use super::ListenerStatus;
 use super::answer::Json;
 use super::routes::State;
 use crate::broker::Handle;
+use crate::cluster::Status;
 use crate::store::Health;
 use axum::extract::State as Of;
 use axum::http::StatusCode;
@@ -52,7 +53,7 @@ impl IntoResponse for Checked {
 }
 
 /// Whether clients can be served as was promised.
-pub(super) fn readiness(handle: &Handle, listeners: &[ListenerStatus]) -> Checked {
+pub(super) fn readiness(handle: &Handle, listeners: &[ListenerStatus], cluster: Option<&Status>) -> Checked {
     let store = match handle.health() {
         Health::Writable => None,
         Health::Stalled { why, .. } => Some(format!("cannot be written now: {why}")),
@@ -66,12 +67,15 @@ pub(super) fn readiness(handle: &Handle, listeners: &[ListenerStatus]) -> Checke
         .map(|listener| listener.name.as_str())
         .collect();
     let expired = (!expired.is_empty()).then(|| format!("expired: {}", expired.join(", ")));
-    Checked::of(vec![
+    let mut checks = vec![
         Check::new("store", store, "acknowledgements can be given"),
         Check::new("listeners", closed, format!("{} open", listeners.len())),
         Check::new("certificates", expired, "none has expired"),
         Check::new("running", handle.is_stopping().then(|| "the broker stops".to_owned()), "not stopping"),
-    ])
+    ];
+    // A node alone says what it always did.
+    checks.extend(cluster.map(|cluster| Check::new("cluster", cluster.unready(), "in touch")));
+    Checked::of(checks)
 }
 
 /// Whether the process lives. If this is not answered, it is to be started anew.
@@ -84,7 +88,7 @@ pub(super) async fn livez() -> Checked {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = Checked), (status = 503, body = Checked)))]
 pub(super) async fn readyz(Of(state): Of<Arc<State>>) -> Checked {
-    readiness(&state.handle, &state.operator.listeners())
+    readiness(&state.handle, &state.operator.listeners(), state.operator.cluster().as_ref())
 }
 
 /// Whether the start is over: the store is recovered before this door opens.

@@ -4,6 +4,7 @@
 
 use super::{BRIDGE_STATES, BridgeRule, BridgeStatus, Carried, ListenerStatus};
 use crate::broker::inspect::Snapshot;
+use crate::cluster::Status;
 use crate::store::{Health, Latency};
 use std::fmt::Write as _;
 
@@ -52,6 +53,7 @@ pub(super) struct Facts {
     pub(super) snapshot: Snapshot,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) bridges: Vec<BridgeStatus>,
+    pub(super) cluster: Option<Status>,
     pub(super) ready: bool,
     pub(super) uptime_seconds: u64,
     pub(super) node_id: String,
@@ -76,6 +78,12 @@ fn one(value: u64) -> Values {
 
 fn size(value: usize) -> Values {
     one(value as u64)
+}
+
+/// What there is in a cluster alone.
+#[allow(clippy::cast_precision_loss, reason = "metrics are floating point, to 2^53")]
+fn in_cluster(facts: &Facts, value: impl Fn(&Status) -> u64) -> Values {
+    Values::Series(facts.cluster.iter().map(|cluster| (Vec::new(), value(cluster) as f64)).collect())
 }
 
 fn flag(value: bool) -> Values {
@@ -214,6 +222,14 @@ metrics! {
     "nightjar_bridge_echoes_total" Counter "" "bridge" "Messages that the remote sent back." |f| by_bridge(f, |bridge| bridge.echoes);
     "nightjar_bridge_connects_total" Counter "" "bridge" "Connections to the remote that came to be." |f| by_bridge(f, |bridge| bridge.connects);
     "nightjar_bridge_failures_total" Counter "" "bridge" "Connections to the remote that were lost, or never came to be." |f| by_bridge(f, |bridge| bridge.failures);
+
+    "nightjar_cluster_nodes" Gauge "" "" "Nodes of the cluster. This and what follows is there in a cluster alone." |f| in_cluster(f, |cluster| cluster.nodes.len() as u64);
+    "nightjar_cluster_nodes_up" Gauge "" "" "Those of them that are up, as far as this node knows." |f| in_cluster(f, |cluster| cluster.nodes_up() as u64);
+    "nightjar_cluster_in_touch" Gauge "" "" "1 if this node has heard from a majority lately and may acknowledge, else 0." |f| in_cluster(f, |cluster| u64::from(cluster.in_touch));
+    "nightjar_cluster_shards_led" Gauge "" "" "Shards that this node leads." |f| in_cluster(f, |cluster| cluster.shards_led as u64);
+    "nightjar_cluster_shards_without_leader" Gauge "" "" "Shards of which this node knows no leader." |f| in_cluster(f, |cluster| cluster.shards_without_leader.len() as u64);
+    "nightjar_cluster_behind_entries" Gauge "" "" "Entries of all groups that have come to this node and are not applied here yet." |f| in_cluster(f, |cluster| cluster.behind_entries);
+    "nightjar_cluster_forward_waiting_bytes" Gauge "bytes" "" "Bytes of messages that wait to be sent to other nodes." |f| in_cluster(f, |cluster| cluster.forward_waiting_bytes);
 
     "nightjar_ack_latency_seconds" Histogram "seconds" "" "For each batch of the journal, how long its first submission waited until it was durable: the longest that any acknowledgement waited." |f| Values::Times(f.snapshot.store.ack_times);
     "nightjar_journal_sync_seconds" Histogram "seconds" "" "How long writing and syncing a batch took." |f| Values::Times(f.snapshot.store.sync_times);

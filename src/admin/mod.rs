@@ -11,6 +11,7 @@
 //! | `health`, `status`, `rates`, `metrics`, `exposition` | how the broker is |
 //! | `clients`, `subscriptions`, `retained`, `publish` | who is there, and what is kept |
 //! | `bridges` | bridges to other brokers |
+//! | `cluster` | the nodes that are one broker |
 //! | `operate` | configuration, log, rules |
 //! | `watch`, `console` | what happens; the page's own MQTT connection |
 //! | `patient` | a socket whose reader may not keep it for ever |
@@ -21,6 +22,7 @@ mod answer;
 mod assets;
 mod bridges;
 mod clients;
+mod cluster;
 mod console;
 mod exposition;
 mod health;
@@ -48,8 +50,9 @@ pub use routes::document;
 pub use server::{Server, start};
 pub use token::file_token;
 
-use crate::broker::Adopted;
 use crate::broker::inspect::Time;
+use crate::broker::{Adopted, BoxFuture};
+use crate::cluster::{Command, Refused, Status};
 use nightjar_policy::Rights;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -130,6 +133,12 @@ pub trait Operator: Send + Sync {
     /// # Errors
     /// With every mistake that there would be, or what is in the way; everything stays as it was.
     fn change_bridge(&self, name: &str, change: BridgeChange) -> Result<(), BridgeRefused>;
+
+    /// The cluster as this node sees it; none if it is alone.
+    fn cluster(&self) -> Option<Status>;
+
+    /// Does what an operator wants of the cluster, or says why not; none if this node is alone.
+    fn command_cluster(&self, command: Command) -> Option<BoxFuture<Result<Status, Refused>>>;
 }
 
 /// What a reload came to.

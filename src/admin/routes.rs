@@ -7,8 +7,8 @@ use super::rates::Samples;
 use super::token::Token;
 use super::{Operator, Rules};
 use super::{
-    assets, bridges, clients, console, exposition, health, login, operate, publish, retained, status, subscriptions,
-    watch,
+    assets, bridges, clients, cluster, console, exposition, health, login, operate, publish, retained, status,
+    subscriptions, watch,
 };
 use crate::broker::Handle;
 use crate::broker::inspect::Time;
@@ -108,6 +108,13 @@ fn described() -> OpenApiRouter<Arc<State>> {
         .routes(routes!(bridges::resume))
         .routes(routes!(bridges::drain))
         .routes(routes!(bridges::map))
+        .routes(routes!(cluster::cluster))
+        .routes(routes!(cluster::join))
+        .routes(routes!(cluster::form))
+        .routes(routes!(cluster::drain))
+        .routes(routes!(cluster::resume))
+        .routes(routes!(cluster::leave))
+        .routes(routes!(cluster::replace))
         .routes(routes!(operate::test_rule))
         .routes(routes!(operate::config))
         .routes(routes!(operate::reload))

@@ -61,7 +61,7 @@ pub(super) struct Status {
 #[utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = Status)))]
 pub(super) async fn status(Of(state): Of<Arc<State>>) -> Json<Status> {
     let snapshot = state.handle.snapshot();
-    let checked = readiness(&state.handle, &state.operator.listeners());
+    let checked = readiness(&state.handle, &state.operator.listeners(), state.operator.cluster().as_ref());
     let rates = state.samples.lock().rates(snapshot.tick, &snapshot.totals);
     let by_reason = |name: &str| ["dropped_", "refused_", "denied_"].iter().any(|reason| name.starts_with(reason));
     Json(Status {

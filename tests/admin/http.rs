@@ -43,6 +43,12 @@ impl Answer {
     }
 }
 
+/// The settings of a cluster that has one node.
+pub(crate) fn cluster_of_one() -> [String; 3] {
+    let address = format!("127.0.0.1:{}", free_port());
+    [format!("cluster.listen={address}"), format!("cluster.nodes={address}"), "cluster.insecure=true".to_owned()]
+}
+
 impl Door {
     #[track_caller]
     pub(crate) fn open(settings: &[&str]) -> Self {

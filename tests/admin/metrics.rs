@@ -1,6 +1,6 @@
 //! The metrics, their page, and what is built on them.
 
-use crate::http::Door;
+use crate::http::{Door, cluster_of_one};
 use crate::support::{Connect, secs, wait_until};
 use nightjar::admin::{Kind, METRICS, manual};
 use std::collections::BTreeSet;
@@ -33,8 +33,9 @@ fn every_metric_of_the_table_is_served_and_no_other() {
         let value = line.rsplit(' ').next().unwrap();
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
-    // Without TLS there are no certificates.
-    let silent = |name: &&str| *name == "nightjar_certificate_expiry_timestamp_seconds";
+    // Without TLS there are no certificates, alone there is no cluster.
+    let silent =
+        |name: &&str| *name == "nightjar_certificate_expiry_timestamp_seconds" || name.starts_with("nightjar_cluster_");
     let missing: Vec<&str> = METRICS.iter().map(|m| m.name).filter(|n| !seen.contains(n) && !silent(n)).collect();
     assert!(missing.is_empty(), "{missing:?}\n{text}");
     assert!(text.contains("nightjar_messages_dropped_total{reason=\"queue_full\"} 0"), "{text}");
@@ -49,6 +50,17 @@ fn every_metric_of_the_table_is_served_and_no_other() {
     }
     let acks = series.iter().find(|line| line.starts_with("nightjar_ack_latency_seconds_count ")).unwrap();
     assert_ne!(acks.rsplit(' ').next(), Some("0"));
+}
+
+#[test]
+fn a_cluster_has_metrics_of_its_own() {
+    let door = Door::open(&cluster_of_one().each_ref().map(String::as_str));
+    let text = door.get("/metrics").text();
+    for name in METRICS.iter().map(|metric| metric.name).filter(|name| name.starts_with("nightjar_cluster_")) {
+        assert!(text.lines().any(|line| line.split(' ').next() == Some(name)), "{name}\n{text}");
+    }
+    let told = |line: &str| text.lines().any(|told| told.strip_suffix(".0").unwrap_or(told) == line);
+    assert!(told("nightjar_cluster_nodes_up 1") && told("nightjar_cluster_in_touch 1"), "{text}");
 }
 
 #[test]

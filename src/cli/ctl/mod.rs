@@ -2,6 +2,7 @@
 
 mod bridge;
 pub(super) mod client;
+mod cluster;
 mod table;
 mod watch;
 
@@ -21,6 +22,15 @@ Examples:
   nightjar ctl bridge map hub sensors/7
 
 Changes are kept in bridges.toml in the data folder, over the config file, and outlive a restart.";
+
+const CLUSTER_EXAMPLES: &str = "\
+Examples:
+  nightjar ctl cluster status
+  nightjar ctl cluster drain node3 --wait
+  nightjar ctl cluster leave node3
+  nightjar ctl cluster replace node2
+
+Nodes are named by id, name or address. All but join and form can be asked of any node.";
 
 /// What `nightjar ctl` is asked.
 #[derive(Debug, Parser)]
@@ -92,6 +102,9 @@ enum Command {
     /// Bridges to other brokers
     #[command(subcommand, after_help = BRIDGE_EXAMPLES)]
     Bridge(bridge::Bridge),
+    /// The nodes that are one broker
+    #[command(subcommand, after_help = CLUSTER_EXAMPLES)]
+    Cluster(cluster::Cluster),
     /// Publish a message
     Publish {
         /// The topic
@@ -266,6 +279,7 @@ pub(super) fn run(ctl: Ctl, environment: Vec<(OsString, OsString)>) -> Result<()
             ],
         ),
         Command::Bridge(bridge) => asker.bridge(bridge),
+        Command::Cluster(command) => asker.cluster(command),
         Command::Publish { topic, message, qos, retain } => {
             let body = json!({"topic": topic, "payload": message, "qos": qos, "retain": retain});
             let answer = asker.client.call(Method::POST, "/api/v1/publish", Some(&body))?;
