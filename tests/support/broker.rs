@@ -15,6 +15,9 @@ const OTHER_BROKER: &str = "NIGHTJAR_TEST_BROKER_CMD";
 /// Another build of Nightjar to run instead of the one that was built with the tests.
 const OUR_BROKER: &str = "NIGHTJAR_BIN";
 
+/// A folder that keeps the whole log of each broker whose test failed.
+const KEPT_LOGS: &str = "NIGHTJAR_TEST_LOGS";
+
 /// A running broker (or one between two runs). Killed when dropped; its log is printed if the test failed.
 #[derive(Debug)]
 pub struct Broker {
@@ -66,6 +69,14 @@ impl Broker {
         files.iter().for_each(|(name, text)| broker.write(name, text));
         broker.configure(config);
         broker.again();
+        broker
+    }
+
+    /// One with this config file and these settings, not started yet.
+    pub fn written(config: &str, settings: &[&str]) -> Self {
+        let mut broker = Self::prepare(settings);
+        broker.configured = true;
+        broker.configure(config);
         broker
     }
 
@@ -330,6 +341,10 @@ impl Drop for Broker {
         self.kill();
         if std::thread::panicking() {
             let log = self.log();
+            if let Ok(folder) = std::env::var(KEPT_LOGS) {
+                let name = std::thread::current().name().unwrap_or("test").replace("::", ".");
+                fs::write(Path::new(&folder).join(format!("{name}-{}", self.port)), &log).ok();
+            }
             let tail: Vec<&str> = log.lines().rev().take(60).collect();
             println!("--- end of the broker's log, port {} ---", self.port);
             tail.iter().rev().for_each(|line| println!("{line}"));
