@@ -1,9 +1,10 @@
 //! What a bridge costs, beside mosquitto's own in the same run: a command of its own, not part of the test command.
 //!
 //! `cargo test --release --test bridge measure -- --ignored --nocapture --test-threads 1`; `NIGHTJAR_BIN` names the broker
-//! (a release build), `MOSQUITTO_BIN` another mosquitto than the one on the path.
+//! (a release build), `MOSQUITTO_BIN` another mosquitto than the one on the path, `MEASURE_BACKLOG` how many messages wait,
+//! `MEASURE_INFLIGHT` how many may be under way.
 
-use super::support::{Broker, Mosquitto, Proxy, V311, ms, secs, wait_until};
+use super::support::{Broker, Mosquitto, V311, ms, secs, wait_until};
 use super::{config, mosquitto_bridge, queued, wait_joined, wait_state};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -103,7 +104,8 @@ impl Middle {
     fn nightjar(remote: u16) -> Self {
         let table = format!(
             "[bridges.hub]\naddress = \"mqtt://127.0.0.1:{remote}\"\ntopics = [\"a/# out 1\"]\nretry_base = \"100ms\"\n\
-             retry_cap = \"200ms\"\nqueue_messages = \"unlimited\"\nqueue_bytes = \"unlimited\"\n"
+             retry_cap = \"200ms\"\nmax_inflight = {}\nqueue_messages = \"unlimited\"\nqueue_bytes = \"unlimited\"\n",
+            std::env::var("MEASURE_INFLIGHT").unwrap_or_else(|_| "1000".to_owned())
         );
         let broker = Broker::configured(&config(&table), &[]);
         wait_state(&broker, "1");
@@ -177,33 +179,34 @@ fn measure_processor_time_and_latency() {
 #[test]
 #[ignore = "a measurement: minutes, and a machine of its own"]
 fn measure_a_backlog_of_a_million() {
-    const COUNT: u64 = 1_000_000;
+    let count: u64 = std::env::var("MEASURE_BACKLOG").map_or(1_000_000, |count| count.parse().unwrap());
     for round in 0..2 {
         let remote = sink();
-        let direct = rate(COUNT, publish(remote.port(), "a/direct", COUNT));
+        let direct = rate(count, publish(remote.port(), "a/direct", count));
         println!("round {round}: directly {direct:.0} msg/s");
         for name in ["nightjar", "mosquitto"] {
-            let remote = sink();
-            let proxy = Proxy::to(remote.port());
-            let middle =
-                if name == "nightjar" { Middle::nightjar(proxy.port()) } else { Middle::mosquitto(proxy.port()) };
-            proxy.down();
+            let mut remote = sink();
+            let port = remote.port();
+            let middle = if name == "nightjar" { Middle::nightjar(port) } else { Middle::mosquitto(port) };
+            remote.kill();
             std::thread::sleep(ms(500));
-            let enqueue = rate(COUNT, publish(middle.port(), "a/load", COUNT));
+            let enqueue = rate(count, publish(middle.port(), "a/load", count));
             let (pid, waiting) = (middle.pid(), resident(middle.pid()));
             let (before, begin) = (cpu(pid), Instant::now());
-            proxy.up();
+            remote.launch();
             // Without a subscriber the remote takes them as it took them directly.
             let mut most = 0;
             let is_done = || match &middle {
                 Middle::Nightjar(broker) => queued(broker) == 0,
-                Middle::Mosquitto(_) => received(&remote) >= COUNT,
+                Middle::Mosquitto(_) => received(&remote) >= count,
             };
             let mut connected = None;
             wait_until("the backlog is gone", secs(300), || {
-                if connected.is_none() && received(&remote) > 0 {
-                    connected = Some(Instant::now());
-                }
+                let flows = match &middle {
+                    Middle::Nightjar(broker) => queued(broker) < count,
+                    Middle::Mosquitto(_) => received(&remote) > 0,
+                };
+                connected = connected.or(flows.then(Instant::now));
                 most = most.max(resident(pid));
                 is_done()
             });
@@ -211,9 +214,9 @@ fn measure_a_backlog_of_a_million() {
             println!(
                 "round {round} {name}: enqueue {enqueue:.0} msg/s, drain {:.0} msg/s ({:.2} of direct), {:.2} us a message, \
                  {waiting} KiB before, {most} KiB at most meanwhile",
-                rate(COUNT, time),
-                rate(COUNT, time) / direct,
-                (cpu(pid) - before) as f64 / COUNT as f64
+                rate(count, time),
+                rate(count, time) / direct,
+                (cpu(pid) - before) as f64 / count as f64
             );
         }
     }

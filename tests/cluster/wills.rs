@@ -35,9 +35,11 @@ fn the_wills_of_a_lost_node_come_once_and_only_of_those_who_did_not_come_back_f5
         delayed("later", 3),
     ];
     let mut open: Vec<Client> = clients.iter().map(|connect| connect.open(&cluster[0])).collect();
+    delayed("said goodbye", 0).open(&cluster[0]).disconnect();
+    cluster[0].wait_log(&["disconnected client=\"said goodbye\""]);
+    // What a node was told before is agreed on when it lets the next one in.
     let back = Connect::v5("back").persistent().will(will("back", 1).delay(2));
     open.push(back.open(&cluster[0]));
-    delayed("said goodbye", 0).open(&cluster[0]).disconnect();
     cluster.kill(0);
     let again = cluster.come_in(2, &back);
     assert!(again.session_present);
