@@ -63,17 +63,12 @@ pub(super) fn settings(config: &Config) -> Result<Option<Settings>, TlsProblem> 
 /// Opens the store for a node alone, or for one of a cluster.
 pub(super) fn open(config: StoreConfig, in_cluster: bool) -> Result<Opened, StoreError> {
     let opened = Store::open(config.clone())?;
-    match in_cluster {
-        false if opened.is_replicated() => {
-            Err(StoreError::Setting("the data folder is that of a node of a cluster: it cannot be alone any more"))
-        }
-        true if opened.has_state() => {
-            // What is only in the journal of a node alone goes to the tables, where a cluster takes it up.
-            opened.start(Box::new(Unheard))?.stop();
-            Store::open(config)
-        }
-        _ => Ok(opened),
+    if !in_cluster || !opened.has_state() {
+        return Ok(opened);
     }
+    // What is only in the journal of a node alone goes to the tables, where a cluster takes it up.
+    opened.start(Box::new(Unheard))?.stop();
+    Store::open(config)
 }
 
 /// Nobody is there to listen yet.

@@ -109,11 +109,14 @@ impl Opened {
         &self.store
     }
 
-    /// Starts the store's threads.
+    /// Starts the store's threads, for a node alone.
     ///
     /// # Errors
-    /// When the system gives no threads.
+    /// When the folder is that of a node of a cluster, or the system gives no threads.
     pub fn start(self, sink: Box<dyn Sink>) -> Result<Store, StoreError> {
+        if self.logs.is_some() {
+            return Err(StoreError::Setting("the data folder is that of a node of a cluster: nothing else may use it"));
+        }
         let core = &self.store.core;
         let failed = |source| StoreError::io("cannot start a thread for", core.config.folder.clone(), source);
         let has_journal = self.journal.is_some();

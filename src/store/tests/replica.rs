@@ -219,3 +219,13 @@ fn logs_votes_and_states_survive_power_cuts() {
         }
     }
 }
+
+#[test]
+fn the_folder_of_a_node_of_a_cluster_is_not_opened_for_anything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(StoreConfig { folder: folder.path().to_owned(), ..small(Durability::Sync) }).unwrap();
+    start(open(), None).store.stop();
+    assert!(open().is_replicated());
+    assert!(matches!(open().start(Box::new(Ear::default())), Err(StoreError::Setting(_))));
+    start(open(), None).store.stop();
+}
