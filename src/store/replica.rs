@@ -170,6 +170,8 @@ impl Applier {
         let at = usize::from(shard.0);
         {
             let mut state = self.core.shards[at].lock();
+            // An entry may have no batches, and counts all the same.
+            state.note_index(entry.point.index);
             for (batch, ops) in batches {
                 Counters::add(&self.core.counters.ops, ops.len() as u64);
                 let Batch { home, sequence } = batch;

@@ -221,6 +221,18 @@ fn logs_votes_and_states_survive_power_cuts() {
 }
 
 #[test]
+fn an_entry_without_batches_counts_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(StoreConfig { folder: folder.path().to_owned(), ..small(Durability::Sync) }).unwrap();
+    let node = start(open(), None);
+    let (group, point) = (ShardId(0), Point { term: 1, index: 1 });
+    let empty = LogEntry { point, content: Content::Batches, payload: Bytes::new() };
+    node.applier.lock().batches(group, &empty, |_, _| panic!("there is none")).unwrap();
+    assert_eq!((node.store.lock(group).applied(), node.store.standing(group).point), (1, point));
+    node.store.stop();
+}
+
+#[test]
 fn the_folder_of_a_node_of_a_cluster_is_not_opened_for_anything_else() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Store::open(StoreConfig { folder: folder.path().to_owned(), ..small(Durability::Sync) }).unwrap();
