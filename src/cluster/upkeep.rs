@@ -1,5 +1,5 @@
 //! What a cluster does for itself: nodes that are silent are declared down, every group has the members that it should,
-//! leaders are spread, and what died with a process is cleared away.
+//! and what died with a process is cleared away. Leaders stay where an election put them.
 //!
 //! Every node looks at its own part again and again: the leader of the control group at nodes and placement, the leader of
 //! each other group at its members and at sessions of processes that are over.
@@ -25,8 +25,6 @@ const CATCHING_UP: Duration = Duration::from_secs(30);
 const MINDING: Duration = Duration::from_secs(60);
 /// How long the control group may take to agree that a node is down.
 const DECLARING: Duration = Duration::from_secs(1);
-/// So many looks in a row a shard must have had the wrong leader before that is asked to hand over.
-const PATIENCE: u32 = 20;
 
 /// For how many milliseconds a node that has gone is still told what is agreed on: that it has gone, above all. It gets no
 /// lease any more, and the last one is over by then.
@@ -41,7 +39,6 @@ fn is_parting(node: &Node, now: Wall) -> bool {
 pub(super) async fn run(member: Arc<Member>) {
     let busy: Arc<Mutex<HashSet<ShardId>>> = Arc::default();
     let mut led = HashSet::new();
-    let mut misplaced: BTreeMap<ShardId, u32> = BTreeMap::new();
     loop {
         // Either is reason enough to look.
         let _ = task::timeout(LOOK, member.nodes_changed.notified()).await;
@@ -68,7 +65,6 @@ pub(super) async fn run(member: Arc<Member>) {
         }
         let leads: HashSet<ShardId> = running.groups.shards().filter(|of| of.leads()).map(|of| of.id()).collect();
         clear_away(&member, &leads, &led);
-        hand_over(&member, &leads, &mut misplaced).await;
         led = leads;
     }
 }
@@ -202,34 +198,6 @@ fn clear_away(member: &Arc<Member>, leads: &HashSet<ShardId>, led: &HashSet<Shar
         };
         for home in homes {
             member.bury(home, std::iter::once(shard));
-        }
-    }
-}
-
-/// A shard whose leader is not the one that it should be is handed over, but not at once: it has only just moved, perhaps.
-async fn hand_over(member: &Arc<Member>, leads: &HashSet<ShardId>, misplaced: &mut BTreeMap<ShardId, u32>) {
-    let Some(running) = member.running.get() else { return };
-    misplaced.retain(|shard, _| leads.contains(shard));
-    for &shard in leads {
-        let next = {
-            let control = member.control.lock();
-            let first = control.placement().shards.get(usize::from(shard.0)).and_then(|voters| voters.first().copied());
-            first.filter(|first| *first != member.node && control.node(*first).is_some_and(Node::is_serving))
-        };
-        let Some(next) = next else {
-            misplaced.remove(&shard);
-            continue;
-        };
-        let looks = misplaced.entry(shard).or_default();
-        *looks += 1;
-        if *looks >= PATIENCE
-            && let Some(group) = running.groups.get(shard).filter(|group| group.members().voters.contains(&next.0))
-        {
-            *looks = 0;
-            // If it is not taken up, it is asked for again.
-            let _ = group.transfer(next).await;
-            // One at a time: each costs its clients a moment.
-            return;
         }
     }
 }
