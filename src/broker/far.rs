@@ -137,11 +137,12 @@ impl Broker {
             // Each node has values of its own.
             return;
         }
+        let mut message = Arc::clone(source.message());
+        if message.qos != source.qos {
+            Arc::make_mut(&mut message).qos = source.qos;
+        }
         for (home, plain, groups) in away.0 {
-            let mut message = Arc::clone(source.message());
-            if message.qos != source.qos {
-                Arc::make_mut(&mut message).qos = source.qos;
-            }
+            let message = Arc::clone(&message);
             others.forward(home, Forwarded { message, plain, groups, hops, origin: source.publication });
         }
     }

@@ -189,9 +189,8 @@ impl Engine {
 
     /// Sees to it that what is submitted is proposed, until the task is dropped.
     pub async fn run(self: Arc<Self>) {
-        let watches: Vec<task::Task<()>> =
-            self.groups.shards().map(|group| task::spawn(Arc::clone(&self).watch(Arc::clone(group)))).collect();
-        let _watches = Watches(watches);
+        let watch = |group: &Arc<Group>| task::hold(Arc::clone(&self).watch(Arc::clone(group)));
+        let _watches: Vec<task::Held> = self.groups.shards().map(watch).collect();
         let (mut look, mut trim) = (task::interval(LOOK), task::interval(TRIM));
         let mut stuck = Stuck::default();
         loop {
@@ -285,14 +284,5 @@ impl Engine {
             Err(error @ GroupError::NotLeader { .. }) => Err(Refusal::new(NOT_LEADER, error.to_string())),
             Err(error) => Err(Refusal::new(NO_GROUP, error.to_string())),
         }
-    }
-}
-
-/// Tasks that end with whoever started them.
-struct Watches(Vec<task::Task<()>>);
-
-impl Drop for Watches {
-    fn drop(&mut self) {
-        self.0.iter().for_each(task::Task::abort);
     }
 }

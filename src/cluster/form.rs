@@ -14,9 +14,10 @@ use super::identity::Identity;
 use super::member::{Desktop, First, Member, Running, VERSION};
 use super::raft::{Groups, Parts, founding};
 use super::settle::Settling;
+use super::upkeep;
 use super::wire::{CallError, Refusal, Settings, Transport, Wire};
 use crate::broker::Others as _;
-use crate::env::{entropy, net, task};
+use crate::env::{net, task};
 use crate::store::{Opened, Replication};
 use bincode::Options;
 use bytes::Bytes;
@@ -171,7 +172,7 @@ fn seen(member: &Member) -> Seen {
     // One that has not come in yet lets nobody else in.
     let cluster = cluster.filter(|_| member.control.lock().settings().is_some());
     let knows = member.seen.lock().iter().map(|node| node.0).collect();
-    Seen { node: member.node.0, has_state: member.has_state(), cluster, knows }
+    Seen { node: member.node.0, has_state: member.has_state, cluster, knows }
 }
 
 /// All first members are there: a cluster of this node, if it is the one to found it and all agree.
@@ -182,8 +183,8 @@ fn found(member: &Member, others: &[&(&String, Seen)]) -> io::Result<Option<Iden
     *member.seen.lock() = all.iter().copied().map(NodeId).collect();
     let mut with_state: Vec<u64> =
         others.iter().filter(|(_, seen)| seen.has_state).map(|(_, seen)| seen.node).collect();
-    with_state.extend(member.has_state().then_some(member.node.0));
-    if with_state.len() > 1 && member.has_state() {
+    with_state.extend(member.has_state.then_some(member.node.0));
+    if with_state.len() > 1 && member.has_state {
         return Err(io::Error::other(
             "several of the first members have sessions or messages of a node alone: only one may, the others need \
              empty data folders",
@@ -195,13 +196,13 @@ fn found(member: &Member, others: &[&(&String, Seen)]) -> io::Result<Option<Iden
         return Ok(None);
     }
     tracing::info!(members = all.len(), "founding the cluster");
-    let cluster = u128::from(entropy::u64()) << 64 | u128::from(entropy::u64());
+    let cluster = Identity::invent();
     let nodes = BTreeMap::from([(member.node, member.settings.address.to_string())]);
     Ok(Some(Identity { cluster, founder: true, nodes }))
 }
 
 async fn join(member: &Member, wire: &Wire, address: &str) -> Result<Identity, String> {
-    if member.has_state() {
+    if member.has_state {
         return Err("it has sessions or messages of a node alone, which only the first of a cluster keeps".to_owned());
     }
     let joining = Joining { start: member.start(), shards: member.store.shard_count() };
@@ -281,7 +282,12 @@ async fn let_join(member: &Member, Joining { start, shards }: Joining) -> Result
 }
 
 /// Starts the groups.
-async fn begin(member: &Arc<Member>, wire: Arc<Wire>, opened: Opened, identity: &Identity) -> io::Result<Vec<Aborted>> {
+async fn begin(
+    member: &Arc<Member>,
+    wire: Arc<Wire>,
+    opened: Opened,
+    identity: &Identity,
+) -> io::Result<Vec<task::Held>> {
     let (node, shards) = (member.node, member.store.shard_count());
     let Some(broker) = member.broker() else { return Err(io::Error::other("a member without a broker")) };
     let wake = Arc::new(Notify::new());
@@ -309,8 +315,7 @@ async fn begin(member: &Arc<Member>, wire: Arc<Wire>, opened: Opened, identity: 
     let turns = desk.turns();
     let engine = Engine::new(node, Arc::clone(&desk), Arc::clone(&groups), Arc::clone(&transport));
     let settling = Settling::new(node, store, Arc::clone(&groups), transport, member.clock.clone(), turns);
-    let tasks =
-        vec![Aborted(task::spawn(Arc::clone(&engine).run())), Aborted(task::spawn(Arc::clone(&settling).run()))];
+    let tasks = vec![task::hold(Arc::clone(&engine).run()), task::hold(Arc::clone(&settling).run())];
     wire.join(identity.name().into());
     wire.set_peers(&identity.nodes);
     let running = Running { wire, groups, engine, settling, desk };
@@ -318,15 +323,6 @@ async fn begin(member: &Arc<Member>, wire: Arc<Wire>, opened: Opened, identity: 
         return Err(io::Error::other("a member begins once"));
     }
     Ok(tasks)
-}
-
-/// A task that ends with whoever started it.
-struct Aborted(task::Task<()>);
-
-impl Drop for Aborted {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Makes the cluster, if this node is to; then lets all others know that this run of it is there.
@@ -375,9 +371,9 @@ async fn come_in(member: &Arc<Member>, identity: &Identity) -> io::Result<()> {
 /// Serves clients as long as this node is in touch with the others.
 async fn serve(member: &Arc<Member>) -> io::Result<()> {
     let _tasks = [
-        Aborted(task::spawn(Arc::clone(member).tell_routes())),
-        Aborted(task::spawn(Arc::clone(member).tend())),
-        Aborted(task::spawn(drain::run(Arc::clone(member)))),
+        task::hold(Arc::clone(member).tell_routes()),
+        task::hold(upkeep::run(Arc::clone(member))),
+        task::hold(drain::run(Arc::clone(member))),
     ];
     let mut was_ready = false;
     loop {

@@ -1,7 +1,7 @@
 //! What a data folder notes of its cluster: which one it is, and where the other nodes were. It is read before anything else
 //! can be known, and written anew whenever it changes.
 
-use crate::env::disk;
+use crate::env::{disk, entropy};
 use nightjar_base::NodeId;
 use std::collections::BTreeMap;
 use std::io;
@@ -24,6 +24,12 @@ pub(super) struct Identity {
 impl Identity {
     fn path(folder: &Path) -> PathBuf {
         folder.join(FILE)
+    }
+
+    /// The number of a cluster that there was not before.
+    #[must_use]
+    pub(super) fn invent() -> u128 {
+        u128::from(entropy::u64()) << 64 | u128::from(entropy::u64())
     }
 
     /// The note in `folder`; `None` if there is none.

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -113,15 +113,6 @@ pub(super) struct Way {
     node: NodeId,
     pub(super) outlet: Mutex<Outlet>,
     pub(super) wake: Notify,
-    pump: OnceLock<task::Task<()>>,
-}
-
-impl Drop for Way {
-    fn drop(&mut self) {
-        if let Some(pump) = self.pump.get() {
-            pump.abort();
-        }
-    }
 }
 
 /// This node in its cluster.
@@ -133,7 +124,8 @@ pub struct Member {
     pub(super) control: Arc<Mutex<Control>>,
     /// The process, until it runs; then the desk knows.
     pub(super) home: AtomicU64,
-    has_state: AtomicBool,
+    /// Whether a node alone has left something in the folder.
+    pub(super) has_state: bool,
     pub(super) identity: Mutex<Option<Identity>>,
     pub(super) running: OnceLock<Running>,
     broker: OnceLock<Arc<Broker>>,
@@ -141,7 +133,8 @@ pub struct Member {
     pub(super) local_changed: Notify,
     /// Up to which version of `local` all is told.
     pub(super) told: watch::Sender<u64>,
-    pub(super) ways: Mutex<HashMap<HomeId, Arc<Way>>>,
+    /// The ways to all processes there are, each with the task that sends what waits.
+    pub(super) ways: Mutex<HashMap<HomeId, (Arc<Way>, task::Held)>>,
     inlets: Mutex<Inlets>,
     /// Nodes came, changed or went; homes are over.
     pub(super) nodes_changed: Notify,
@@ -173,7 +166,7 @@ impl Member {
             store,
             control: Arc::new(Mutex::new(control)),
             home: AtomicU64::new(entropy::u64()),
-            has_state: AtomicBool::new(opened.has_state()),
+            has_state: opened.has_state(),
             identity: Mutex::new(identity),
             running: OnceLock::new(),
             broker: OnceLock::new(),
@@ -253,11 +246,6 @@ impl Member {
         Peer { node: self.node, home: self.home(), name: Arc::clone(&self.settings.name) }
     }
 
-    /// Whether a node alone has left something in the folder.
-    pub(super) fn has_state(&self) -> bool {
-        self.has_state.load(Ordering::Relaxed)
-    }
-
     /// Has the control group agree on `op`; returns when that is applied here. False if it takes too long.
     pub(super) async fn agree(&self, op: &ControlOp) -> bool {
         let (Some(running), Ok(bytes)) = (self.running.get(), op.encode()) else { return false };
@@ -327,12 +315,9 @@ impl Member {
         ways.retain(|home, _| nodes.iter().any(|(_, of)| of == home));
         for &(node, home) in nodes.iter().filter(|(node, _)| *node != self.node) {
             ways.entry(home).or_insert_with(|| {
-                let (outlet, wake, pump) = (Mutex::default(), Notify::new(), OnceLock::new());
-                let way = Arc::new(Way { node, outlet, wake, pump });
-                let task = task::spawn(pump_way(Arc::clone(self), Arc::downgrade(&way), home));
-                // Once: it was made above.
-                let _ = way.pump.set(task);
-                way
+                let way = Arc::new(Way { node, outlet: Mutex::default(), wake: Notify::new() });
+                let pump = task::hold(pump_way(Arc::clone(self), Arc::clone(&way), home));
+                (way, pump)
             });
         }
     }
@@ -410,18 +395,17 @@ impl Member {
     }
 }
 
-/// Sends what waits for one process, a batch at a time.
-async fn pump_way(member: Arc<Member>, way: Weak<Way>, home: HomeId) {
+/// Sends what waits for one process, a batch at a time, as long as it is held.
+async fn pump_way(member: Arc<Member>, way: Arc<Way>, home: HomeId) {
     loop {
-        let Some(strong) = way.upgrade() else { return };
-        let batch = strong.outlet.lock().batch(member.home(), home);
+        let batch = way.outlet.lock().batch(member.home(), home);
         let (Some(batch), Some(running)) = (batch, member.running.get()) else {
-            strong.wake.notified().await;
+            way.wake.notified().await;
             continue;
         };
         let request = Request { group: 0, kind: FORWARD, payload: batch };
-        match running.wire.call(strong.node, Lane::Bulk, request, FORWARDING).await {
-            Ok(_) => drop(strong.outlet.lock().answered()),
+        match running.wire.call(way.node, Lane::Bulk, request, FORWARDING).await {
+            Ok(_) => drop(way.outlet.lock().answered()),
             Err(_) => task::sleep(AGAIN).await,
         }
     }
@@ -486,13 +470,8 @@ impl std::fmt::Debug for Member {
 }
 
 impl Member {
-    /// Keeps everything in order as long as it is a member.
-    pub(super) async fn tend(self: Arc<Self>) {
-        upkeep::run(self).await;
-    }
-
     /// Bytes of messages that wait to be sent to other processes.
     pub(super) fn forward_waiting(&self) -> u64 {
-        self.ways.lock().values().map(|way| way.outlet.lock().waiting() as u64).sum()
+        self.ways.lock().values().map(|(way, _)| way.outlet.lock().waiting() as u64).sum()
     }
 }

@@ -71,7 +71,7 @@ impl Others for Member {
     }
 
     fn forward(&self, to: HomeId, message: Forwarded) {
-        let way = self.ways.lock().get(&to).cloned();
+        let way = self.ways.lock().get(&to).map(|(way, _)| Arc::clone(way));
         let taken = way.is_some_and(|way| {
             let taken = way.outlet.lock().push(&message);
             way.wake.notify_one();
@@ -87,7 +87,7 @@ impl Others for Member {
     }
 
     fn is_behind(&self) -> bool {
-        self.ways.lock().values().any(|way| way.outlet.lock().is_behind())
+        self.ways.lock().values().any(|(way, _)| way.outlet.lock().is_behind())
     }
 
     fn evict(&self, home: HomeId, client_id: ClientId, epoch: u64) -> BoxFuture<bool> {

@@ -9,11 +9,10 @@ use super::identity::Identity;
 use super::raft::{alone, is_members_entry};
 use crate::env::clock::Clock;
 use crate::env::entropy;
-use crate::store::{Content, LogEntry, Opened, Replication, Sink, Store, StoreError};
+use crate::store::{Content, LogEntry, Opened, Replication, Store, StoreError, Unheard};
 use bytes::Bytes;
-use nightjar_base::{HomeId, NodeId, Position, ShardId, Wall};
+use nightjar_base::{HomeId, NodeId, ShardId, Wall};
 use nightjar_control::{Control, ControlEffect, ControlOp, Node, Stage, Start};
-use nightjar_shard::Effect;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -89,14 +88,6 @@ pub fn recover(opened: Opened, folder: &Path, clock: &Clock) -> Result<Recovered
     Ok(Recovered { cluster: identity.name(), node, gone: gone.into_iter().map(name).collect() })
 }
 
-/// Nobody is there to listen.
-struct Unheard;
-
-impl Sink for Unheard {
-    fn effects(&mut self, _: ShardId, _: &mut Vec<Effect>) {}
-    fn applied(&mut self, _: Position) {}
-}
-
 fn write(
     store: &Store,
     plan: &mut Control,
@@ -122,7 +113,7 @@ fn write(
     let (ops, gone) = take_out(plan, own, now)?;
     let address = plan.node(own).map(|node| node.address().to_string()).unwrap_or_default();
     // First: a node that was only half made this must not be one of the cluster of before.
-    identity.cluster = u128::from(entropy::u64()) << 64 | u128::from(entropy::u64());
+    identity.cluster = Identity::invent();
     identity.nodes = BTreeMap::from([(own, address)]);
     identity.write(folder)?;
     let (done, written) = mpsc::sync_channel(2 * (usize::from(control.0) + 1));

@@ -33,6 +33,24 @@ where
     tokio::spawn(work)
 }
 
+/// A task that ends with whoever holds it.
+#[derive(Debug)]
+pub struct Held(Task<()>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// As [`spawn`], for a task that ends with whoever holds what is returned.
+pub fn hold<F>(work: F) -> Held
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Held(spawn(work))
+}
+
 /// Sleeps until the clock that reads `now` will read `deadline`; not at all if it is past.
 pub async fn sleep_until(now: Tick, deadline: Tick) {
     tokio::time::sleep(Duration::from_millis(deadline.since(now))).await;

@@ -7,10 +7,8 @@ use crate::cluster::{First, Member, Pace, Security, Settings, Tls, TlsFiles};
 use crate::config::Config;
 use crate::env::clock::Clock;
 use crate::env::task;
-use crate::store::{Opened, Sink, Store, StoreConfig, StoreError};
+use crate::store::{Opened, Store, StoreConfig, StoreError, Unheard};
 use crate::transport::TlsProblem;
-use nightjar_base::{Position, ShardId};
-use nightjar_shard::Effect;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -69,14 +67,6 @@ pub(super) fn open(config: StoreConfig, in_cluster: bool) -> Result<Opened, Stor
     // What is only in the journal of a node alone goes to the tables, where a cluster takes it up.
     opened.start(Box::new(Unheard))?.stop();
     Store::open(config)
-}
-
-/// Nobody is there to listen yet.
-struct Unheard;
-
-impl Sink for Unheard {
-    fn effects(&mut self, _: ShardId, _: &mut Vec<Effect>) {}
-    fn applied(&mut self, _: Position) {}
 }
 
 /// This node in its cluster, if the settings say so; nothing runs yet.

@@ -49,7 +49,7 @@ pub use error::StoreError;
 pub use export::{export, set_aside};
 pub use latency::{BOUNDS, Latency};
 pub use log::{Content, LogEntry, LogState, Point};
-pub use open::{Founding, Opened, Replication};
+pub use open::{Founding, Opened, Replication, Unheard};
 pub use replica::{Applied, Applier, Batch, GroupLog, Outgoing, Proposals, Received, Standing};
 pub use stats::{Health, Stats};
 

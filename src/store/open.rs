@@ -206,8 +206,8 @@ impl Opened {
     }
 }
 
-/// The sink of the journal's thread where it applies nothing.
-struct Unheard;
+/// A sink that listens to nothing: of a store that nobody is connected to, or whose journal's thread applies nothing.
+pub struct Unheard;
 
 impl Sink for Unheard {
     fn effects(&mut self, _: ShardId, _: &mut Vec<nightjar_shard::Effect>) {}
