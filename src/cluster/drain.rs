@@ -2,8 +2,8 @@
 //!
 //! What it votes for goes by itself: the placement has no room for it any more, see `upkeep`.
 
-use super::member::{Member, Running};
-use super::raft::Group;
+use super::hand_over;
+use super::member::Member;
 use crate::env::task;
 use nightjar_base::NodeId;
 use nightjar_control::{Control, Node, Stage};
@@ -29,7 +29,7 @@ pub(super) async fn run(member: Arc<Member>) {
                 if look.is_multiple_of(HAND_OVER)
                     && let Some(running) = member.running.get()
                 {
-                    hand_over(&member, running).await;
+                    hand_over::all(&member, running).await;
                 }
                 look = look.wrapping_add(1);
             }
@@ -47,26 +47,6 @@ pub(super) async fn run(member: Arc<Member>) {
 fn elsewhere(control: &Control, node: NodeId) -> Option<Vec<Arc<str>>> {
     control.node(node).filter(|node| node.stage() == Stage::Draining)?;
     Some(control.members().filter(|node| node.is_serving()).filter_map(Node::hint).cloned().collect())
-}
-
-async fn hand_over(member: &Member, running: &Running) {
-    for group in running.groups.all().filter(|group| group.leads()) {
-        let next = successor(&member.control.lock(), group, member.node);
-        if let Some(next) = next {
-            // If it is not taken up, it is asked for again.
-            let _ = group.transfer(next).await;
-        }
-    }
-}
-
-/// The first serving voter as the placement has them, or any other that serves.
-fn successor(control: &Control, group: &Group, own: NodeId) -> Option<NodeId> {
-    let members = group.members();
-    let placement = control.placement();
-    let wished = placement.shards.get(usize::from(group.id().0)).unwrap_or(&placement.control);
-    let all = wished.iter().copied().chain(members.voters.iter().copied().map(NodeId));
-    let mut fit = all.filter(|node| *node != own && members.voters.contains(&node.0));
-    fit.find(|node| !members.is_joint && control.node(*node).is_some_and(Node::is_serving))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::engine::{Desk, Engine};
 use super::identity::Identity;
 use super::member::{Desktop, First, Member, Running, VERSION};
 use super::raft::{Groups, Parts, founding};
+use super::sentry;
 use super::settle::Settling;
 use super::upkeep;
 use super::wire::{CallError, Refusal, Settings, Transport, Wire};
@@ -310,18 +311,20 @@ async fn begin(
         agreed: Arc::clone(&desk) as _,
         transport: Arc::clone(&transport),
         pace: member.settings.pace,
+        shards: member.settings.pace.slow(),
     };
     let groups = Arc::new(Groups::start(parts).await.map_err(io::Error::other)?);
     let turns = desk.turns();
     let engine = Engine::new(node, Arc::clone(&desk), Arc::clone(&groups), Arc::clone(&transport));
     let settling = Settling::new(node, store, Arc::clone(&groups), transport, member.clock.clone(), turns);
-    let tasks = vec![task::hold(Arc::clone(&engine).run()), task::hold(Arc::clone(&settling).run())];
+    let mut tasks = vec![task::hold(Arc::clone(&engine).run()), task::hold(Arc::clone(&settling).run())];
     wire.join(identity.name().into());
     wire.set_peers(&identity.nodes);
     let running = Running { wire, groups, engine, settling, desk };
     if member.running.set(running).is_err() {
         return Err(io::Error::other("a member begins once"));
     }
+    tasks.push(task::hold(sentry::run(Arc::clone(member))));
     Ok(tasks)
 }
 

@@ -19,7 +19,7 @@ pub const LEASE: u64 = 1_500;
 /// By how much the clocks of two nodes may differ in what they take for [`LEASE`], in milliseconds, and half as much again.
 pub const MARGIN: u64 = 250;
 /// How often a lease is renewed, in milliseconds.
-pub const RENEWAL: u64 = 300;
+pub const RENEWAL: u64 = 400;
 
 /// The lease of this node.
 #[derive(Debug, Default)]

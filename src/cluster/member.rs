@@ -14,6 +14,7 @@ use super::forward::{Inlets, Outlet};
 use super::identity::Identity;
 use super::local::Local;
 use super::raft::{Groups, Pace};
+use super::sentry::{self, Sentry};
 use super::settle::{RENEW, Settling};
 use super::wire::{BoxFuture, Lane, Peer, Refusal, Request, Security, Service, Transport, Wire};
 use super::{form, upkeep};
@@ -147,6 +148,8 @@ pub struct Member {
     pub(super) seen: Mutex<Vec<NodeId>>,
     /// What operators have told this node.
     pub(super) orders: Orders,
+    /// Who is there.
+    pub(super) sentry: Sentry,
 }
 
 impl Member {
@@ -161,6 +164,7 @@ impl Member {
         Ok(Arc::new_cyclic(|myself| Self {
             myself: Weak::clone(myself),
             node: NodeId(store.node()),
+            sentry: Sentry::new(NodeId(store.node()), settings.pace.election * 2),
             settings,
             clock,
             store,
@@ -327,6 +331,7 @@ impl Member {
         match request.kind {
             FORWARD => self.take_forwarded(request.payload),
             EVICT => self.take_eviction(request.payload).await,
+            sentry::BEAT => sentry::answer(&self, from.node, request.payload),
             CONTROL => {
                 let entry = Bytes::copy_from_slice(&request.payload);
                 ControlOp::decode(&entry).map_err(|error| Refusal::new(MALFORMED, error.to_string()))?;
@@ -460,7 +465,11 @@ impl Service for Desktop {
 
     fn connected(&self, _: &Peer, _: Lane) {}
 
-    fn lost(&self, _: &Peer, _: Lane) {}
+    fn lost(&self, _: &Peer, lane: Lane) {
+        if lane == Lane::Beat {
+            self.0.sentry.alarm();
+        }
+    }
 }
 
 impl std::fmt::Debug for Member {

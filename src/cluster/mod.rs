@@ -8,12 +8,14 @@
 //! | `bridges` | which bridges this node runs |
 //! | `form`, `identity` | how a node comes to its cluster, and what its folder notes of it |
 //! | `forward` | messages for connections of other nodes |
+//! | `hand_over` | others lead what this node leads |
 //! | [`lease`] | who may acknowledge |
 //! | `local` | what the others are told of this node's subscribers |
 //! | `member`, `others` | this node as the other nodes see it; they as its broker sees them |
 //! | [`propose`] | what was submitted here goes to the leaders, and is done when it is applied here |
 //! | [`raft`] | groups that agree on entries, and apply them |
 //! | `recover` | one node that is left of a cluster becomes one of its own |
+//! | `sentry` | who is there, and who leads instead of whom |
 //! | [`settle`] | leases, and what a SUBACK waits for |
 //! | `stuck` | members that nothing is sent to any more |
 //! | `upkeep` | what a cluster does for itself |
@@ -25,6 +27,7 @@ mod drain;
 pub mod engine;
 mod form;
 mod forward;
+mod hand_over;
 mod identity;
 pub mod lease;
 mod local;
@@ -33,6 +36,7 @@ mod others;
 pub mod propose;
 pub mod raft;
 mod recover;
+mod sentry;
 pub mod settle;
 mod status;
 mod stuck;

@@ -1,9 +1,10 @@
-//! What a cluster does for itself: nodes that are silent are declared down, every group has the members that it should,
-//! and what died with a process is cleared away. Leaders stay where an election put them.
+//! What a cluster does for itself: nodes that are silent are declared down, every group has the members and the
+//! leader that it should, and what died with a process is cleared away.
 //!
 //! Every node looks at its own part again and again: the leader of the control group at nodes and placement, the leader of
 //! each other group at its members and at sessions of processes that are over.
 
+use super::hand_over::{self, Spreading};
 use super::member::{Member, Running};
 use super::raft::{Group, GroupError};
 use crate::broker::Others as _;
@@ -38,7 +39,7 @@ fn is_parting(node: &Node, now: Wall) -> bool {
 /// Keeps the cluster in order, for ever.
 pub(super) async fn run(member: Arc<Member>) {
     let busy: Arc<Mutex<HashSet<ShardId>>> = Arc::default();
-    let mut led = HashSet::new();
+    let (mut led, mut spreading) = (HashSet::new(), Spreading::default());
     loop {
         // Either is reason enough to look.
         let _ = task::timeout(LOOK, member.nodes_changed.notified()).await;
@@ -66,6 +67,7 @@ pub(super) async fn run(member: Arc<Member>) {
         let leads: HashSet<ShardId> = running.groups.shards().filter(|of| of.leads()).map(|of| of.id()).collect();
         clear_away(&member, &leads, &led);
         led = leads;
+        spreading.look(&member, running);
     }
 }
 
@@ -148,8 +150,7 @@ async fn mind_members(member: &Arc<Member>, group: &Arc<Group>) -> Result<(), Gr
         let parting: BTreeSet<NodeId> = control.nodes().filter(|node| is_parting(node, now)).map(Node::id).collect();
         let nodes: BTreeSet<NodeId> = control.members().map(Node::id).collect();
         let up: BTreeSet<NodeId> = control.members().filter(|node| node.home().is_some()).map(Node::id).collect();
-        let placement = control.placement();
-        let wished = placement.shards.get(usize::from(group.id().0)).unwrap_or(&placement.control).clone();
+        let wished = control.placement().of(group.id()).to_vec();
         (nodes, up, wished.into_iter().collect::<BTreeSet<_>>(), parting)
     };
     let members = group.members();
@@ -204,18 +205,7 @@ fn clear_away(member: &Arc<Member>, leads: &HashSet<ShardId>, led: &HashSet<Shar
 
 /// This process ends: others lead what it leads, and what lived in it is over, at once rather than when it is missed.
 pub(super) async fn take_leave(member: &Member, running: &Running) {
-    for group in running.groups.all().filter(|group| group.leads()) {
-        let next = {
-            let (control, voters) = (member.control.lock(), group.members().voters);
-            let serves =
-                |node: &&Node| node.id() != member.node && node.home().is_some() && voters.contains(&node.id().0);
-            control.members().find(serves).map(Node::id)
-        };
-        if let Some(next) = next {
-            // It is found out by an election otherwise.
-            let _ = group.transfer(next).await;
-        }
-    }
+    hand_over::all(member, running).await;
     let (id, home, now) = (member.node, member.home(), member.clock.now());
     member.agree(&ControlOp::NodeDown { id, home, now }).await;
 }

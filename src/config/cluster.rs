@@ -54,13 +54,16 @@ section! {
         /// The host and port at which clients reach this node. Clients of MQTT 5 that are to use it are told so (Server
         /// Reference). With "none" they are told nothing.
         clients: Option<String> = None, Or("none", HostPort);
-        /// How often the leader of a shard says that it is there. The same on all nodes. The defaults of this and of
-        /// `election` are what was measured to fail over within two seconds without an election in vain on a busy
-        /// machine.
+        /// How often nodes tell each other that they are there, and which leaders they miss; and how often the leader of
+        /// the control group says that it leads. The leaders of shards say so five times less often. The same on all
+        /// nodes. The defaults of this and of `election` are what was measured to fail over within two seconds without
+        /// an election in vain on a busy machine.
         heartbeat: Duration = 200 * MILLISECOND, Span(50 * MILLISECOND, 10 * SECOND);
-        /// How long a node hears nothing of a leader before it stands for election; to this each node adds up to two
-        /// thirds by chance, so that they do not stand all at once. The same on all nodes. At least two and a half
-        /// times `heartbeat`, so that one heartbeat may be lost and the next be late by half.
+        /// How long a node hears nothing of the leader of the control group before it stands for election, in shards
+        /// five times as long; to this each node adds up to two thirds by chance, so that they do not stand all at once.
+        /// Most leaders are missed earlier: at once if their process ended, and after twice this time if nothing is
+        /// heard of their node by most. The same on all nodes. At least two and a half times `heartbeat`, so that one
+        /// heartbeat may be lost and the next be late by half.
         election: Duration = 600 * MILLISECOND, Span(100 * MILLISECOND, 60 * SECOND);
     }
 }

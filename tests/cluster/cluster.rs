@@ -4,7 +4,9 @@ use crate::links::Links;
 use crate::support::broker::free_port;
 use crate::support::{Broker, Client, Connect, secs, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use std::ops::Index;
+use std::process::Command;
 use std::time::Duration;
 
 /// How long a node may take until it serves: all of them start at once on a machine that is busy.
@@ -37,7 +39,30 @@ impl Cluster {
     fn all(mut self) -> Self {
         self.launch_all();
         self.wait_all();
+        self.wait_whole();
         self
+    }
+
+    /// Waits until all nodes vote for all shards: before that there is one that nobody could do without.
+    #[track_caller]
+    fn wait_whole(&self) {
+        if self.count() < 3 {
+            return;
+        }
+        wait_until("every shard has its voters", COMING, || {
+            let status = self.status(0);
+            let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+            let voters: u64 = nodes.iter().filter_map(|node| node["votes"].as_u64()).sum();
+            status["shards"].as_u64().is_some_and(|shards| voters == shards * 3)
+        });
+    }
+
+    /// How a node sees the cluster.
+    fn status(&self, node: usize) -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nightjar"));
+        command.args(["ctl", "--json", "cluster", "status", "--data"]).arg(self.nodes[node].data());
+        let output = command.output().expect("run a command");
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
     /// Everything but the start.

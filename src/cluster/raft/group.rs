@@ -8,17 +8,21 @@ use super::messages::{self, Kind};
 use super::network::Network;
 use super::types::{Malformed, Proposal, Types, point_of};
 use crate::cluster::wire::Refusal;
+use crate::env::task;
 use crate::store::{Point, Received};
 use bytes::Bytes;
 use nightjar_base::{NodeId, ShardId};
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
-use openraft::raft::ReadPolicy;
+use openraft::raft::{ReadPolicy, TransferLeaderRequest};
 use openraft::storage::Snapshot;
 use openraft::type_config::async_runtime::WatchReceiver as _;
 use openraft::{ChangeMembers, Config, EmptyNode, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a member has to take over before another is asked.
+const TAKING_OVER: Duration = Duration::from_millis(500);
 
 /// Why a group did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +75,7 @@ impl Reign {
 /// A group on this node.
 pub struct Group {
     id: ShardId,
+    node: NodeId,
     raft: Raft<Types, Machine>,
     store: crate::store::Store,
     /// The snapshot that is being received.
@@ -90,7 +95,7 @@ impl Group {
         let machine = Machine { group: id, store: store.clone(), applier, agreed };
         let raft = Raft::new(node.0, config, network, log, machine).await;
         let raft = raft.map_err(|error| GroupError::Refused { group: id.0, why: error.to_string() })?;
-        Ok(Self { id, raft, store, incoming: tokio::sync::Mutex::new(None) })
+        Ok(Self { id, node, raft, store, incoming: tokio::sync::Mutex::new(None) })
     }
 
     fn refused(&self, why: impl std::fmt::Display) -> GroupError {
@@ -164,12 +169,43 @@ impl Group {
         Ok(())
     }
 
-    /// Asks `to` to lead.
+    /// Has another of `order` lead. Nothing is taken here until one does, so they are asked in turn, the first one twice.
     ///
     /// # Errors
     /// When the group has stopped.
-    pub async fn transfer(&self, to: NodeId) -> Result<(), GroupError> {
-        self.raft.trigger().transfer_leader(to.0).await.map_err(|error| self.refused(error))
+    pub async fn hand_over(&self, order: &[NodeId]) -> Result<(), GroupError> {
+        let mut next = order.iter().take(1).chain(order.iter().cycle());
+        while let Some(to) = next.next().filter(|_| self.leads()) {
+            let reign = self.reign();
+            self.raft.trigger().transfer_leader(to.0).await.map_err(|error| self.refused(error))?;
+            // It has taken over, or it is the next one's turn.
+            let _ = task::timeout(TAKING_OVER, self.next_reign(reign)).await;
+        }
+        Ok(())
+    }
+
+    /// Stands for leader at once, if it is still `reign`: for when it is known otherwise that its leader is none any more.
+    ///
+    /// # Errors
+    /// When the group has stopped.
+    pub async fn stand(&self, reign: Reign) -> Result<(), GroupError> {
+        let (vote, now) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.vote, Reign::of(&metrics))
+        };
+        if now != reign || self.leads() {
+            return Ok(());
+        }
+        let stood = match reign.leader {
+            // Members do not wait until they have missed the leader themselves if it seems to have handed over.
+            Some(_) => {
+                let request = TransferLeaderRequest::new(vote, self.node.0, None);
+                self.raft.handle_transfer_leader(request).await.map(drop)
+            }
+            None => self.raft.trigger().elect(true).await,
+        };
+        stood.map_err(|error| self.refused(error))
     }
 
     /// Up to where everything that anybody was told is in the log, as of now: this node leads it, and has asked a majority
@@ -355,6 +391,9 @@ pub(super) fn config(pace: Pace) -> Arc<Config> {
     Arc::new(config.validate().expect("the settings' own bounds keep an election above two heartbeats"))
 }
 
+/// By how much slower a shard's group is than the control group, which is enough to be sure that it is always looked at.
+const SLOWER: u32 = 5;
+
 /// The two times of Raft, and how long its memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -364,6 +403,14 @@ pub struct Pace {
     pub election: Duration,
     /// Entries that are kept for followers though the tables have what they led to: who is further behind gets a snapshot.
     pub kept: u64,
+}
+
+impl Pace {
+    /// That of a group whose members are told otherwise when its leader is lost.
+    #[must_use]
+    pub fn slow(self) -> Self {
+        Self { heartbeat: self.heartbeat * SLOWER, election: self.election * SLOWER, ..self }
+    }
 }
 
 impl Default for Pace {

@@ -20,8 +20,10 @@ pub struct Parts {
     pub agreed: Arc<dyn Agreed>,
     /// The way to the other nodes.
     pub transport: Arc<dyn Transport>,
-    /// Heartbeats and elections.
+    /// Heartbeats and elections of the control group.
     pub pace: Pace,
+    /// Those of the shards' groups.
+    pub shards: Pace,
 }
 
 /// The groups of this node: one for each shard, and the control group behind them.
@@ -35,10 +37,12 @@ impl Groups {
     /// # Errors
     /// When one cannot be started from what is there.
     pub async fn start(parts: Parts) -> Result<Self, GroupError> {
-        let (node, config) = (NodeId(parts.store.node()), config(parts.pace));
+        let node = NodeId(parts.store.node());
+        let (shards, control) = (config(parts.shards), config(parts.pace));
         let mut groups = Vec::new();
         for id in 0..=parts.store.shard_count() {
-            groups.push(Arc::new(Group::start(ShardId(id), node, Arc::clone(&config), &parts).await?));
+            let config = if id < parts.store.shard_count() { &shards } else { &control };
+            groups.push(Arc::new(Group::start(ShardId(id), node, Arc::clone(config), &parts).await?));
         }
         Ok(Self { groups })
     }

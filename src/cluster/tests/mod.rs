@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 const SHARDS: u16 = 3;
+const PACE: Pace = Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150), kept: 20 };
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Nobody listens.
@@ -116,7 +117,8 @@ impl Node {
             applier: Arc::new(Mutex::new(applier)),
             agreed: Arc::clone(&desk) as _,
             transport: Arc::clone(&port) as _,
-            pace: Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150), kept: 20 },
+            pace: PACE,
+            shards: PACE,
         };
         let groups = Arc::new(Groups::start(parts).await.unwrap());
         let turns = desk.turns();

@@ -101,6 +101,7 @@ impl Node {
             agreed: Arc::clone(&ear) as _,
             transport: Arc::clone(&port) as _,
             pace: pace(),
+            shards: pace(),
         };
         let groups = Arc::new(Groups::start(parts).await.unwrap());
         *desk.0.lock() = Some(Arc::clone(&groups));
@@ -286,7 +287,7 @@ fn members_and_leaders_change_under_way() {
         all_have(&[&second, &third], 1).await;
         first.shard().change(&BTreeSet::from([first.id, second.id, third.id]), &BTreeSet::new()).await.unwrap();
         agree(&[&first, &second, &third], 2).await;
-        first.shard().transfer(second.id).await.unwrap();
+        first.shard().hand_over(&[second.id]).await.unwrap();
         until("the second leads", || second.shard().leads()).await;
         agree(&[&second], 3).await;
         // Whoever leaves leaves nothing behind that the rest would miss.

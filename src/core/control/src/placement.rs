@@ -2,7 +2,7 @@
 
 use crate::control::Control;
 use crate::node::{Node, Stage};
-use nightjar_base::NodeId;
+use nightjar_base::{NodeId, ShardId};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -20,6 +20,12 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// The voters of a shard's group, or of the control group, which is the one behind them.
+    #[must_use]
+    pub fn of(&self, group: ShardId) -> &[NodeId] {
+        self.shards.get(usize::from(group.0)).unwrap_or(&self.control)
+    }
+
     /// Puts `new` where `old` is; whether it was anywhere.
     pub(crate) fn replace(&mut self, old: NodeId, new: NodeId) -> bool {
         let mut found = false;
@@ -38,7 +44,8 @@ impl Placement {
 
 impl Control {
     /// The placement that should be: that of now, changed where it must be so that every active node has as many voters
-    /// and preferred leaders as the others, give or take one. Nodes that are down keep their places until they leave or
+    /// and preferred leaders as the others, give or take one; as long as there are so few that each shard has one voter
+    /// though it should have more, nothing is moved for that. Nodes that are down keep their places until they leave or
     /// are replaced; draining ones have none. Without an active node nothing can be better than it is.
     #[must_use]
     pub fn plan(&self) -> Placement {
@@ -47,7 +54,12 @@ impl Control {
         let ids: Vec<NodeId> = active.iter().map(|node| node.id).collect();
         let voters = odd(ids.len().min(usize::from(settings.replicas)));
         let planner = Planner::new(&ids, usize::from(settings.shards), &self.placement.shards);
-        Placement { shards: planner.plan(voters, &ids), control: control_voters(&active, &self.placement.control) }
+        // More nodes are to come, or to come back: moving the one voter of a shard now would be in vain, and in its way.
+        let waits = voters == 1 && settings.replicas > 1;
+        Placement {
+            shards: planner.plan(voters, !waits, &ids),
+            control: control_voters(&active, &self.placement.control),
+        }
     }
 }
 
@@ -92,11 +104,13 @@ impl Planner {
         planner
     }
 
-    fn plan(mut self, voters: usize, ids: &[NodeId]) -> Vec<Vec<NodeId>> {
+    fn plan(mut self, voters: usize, balances: bool, ids: &[NodeId]) -> Vec<Vec<NodeId>> {
         self.trim(voters);
         self.fill(voters);
-        self.balance();
-        self.spread_leaders();
+        if balances {
+            self.balance();
+            self.spread_leaders();
+        }
         self.shards.iter().map(|shard| shard.iter().map(|&node| ids[node]).collect()).collect()
     }
 
