@@ -57,6 +57,14 @@ impl Cluster {
         });
     }
 
+    /// The node that leads the control group, as this one sees it.
+    pub(crate) fn leader(&self, node: usize) -> Option<usize> {
+        let status = self.status(node);
+        let nodes = status["nodes"].as_array()?;
+        let name = nodes.iter().find(|of| of["id"] == status["control_leader"])?["name"].as_str()?;
+        name.strip_prefix('n')?.parse::<usize>().ok()?.checked_sub(1)
+    }
+
     /// How a node sees the cluster.
     fn status(&self, node: usize) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nightjar"));
