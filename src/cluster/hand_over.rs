@@ -8,48 +8,42 @@ use nightjar_base::{NodeId, ShardId, Tick};
 use nightjar_control::{Control, Node};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// For how many milliseconds a leader stays where an election has put it, at least: whoever came back may go again.
 const SETTLED: u64 = 10_000;
 /// How many milliseconds lie between two groups that are handed over because the placement wishes so: a moment of each
 /// group is lost by it.
 const PAUSE: u64 = 1_000;
+/// How many milliseconds lie between two attempts to have others lead who reach more nodes.
+const AGAIN: u64 = 2_000;
 /// By how many entries the next leader may be behind.
 const BEHIND: u64 = 256;
-/// How long it is tried to hand a group over.
-const TRYING: Duration = Duration::from_secs(5);
-
 /// Everything that this node leads.
 pub(super) async fn all(member: &Member, running: &Running) {
     let led = running.groups.all().filter(|group| group.leads());
-    let orders = led.map(|group| (group, successors(&member.control.lock(), group, member.node)));
-    let handed: Vec<_> = orders.map(|(group, order)| hand_over(Arc::clone(group), order)).collect();
+    let next = led.filter_map(|group| Some((group, successor(&member.control.lock(), group, member.node)?)));
+    let handed: Vec<_> = next.map(|(group, next)| group.hand_over(next)).collect();
+    // In vain: then it is asked for again, or an election finds out who leads.
     join_all(handed).await;
 }
 
-async fn hand_over(group: Arc<Group>, order: Vec<NodeId>) {
-    if !order.is_empty() {
-        // In vain: then an election finds out who leads.
-        let _ = task::timeout(TRYING, group.hand_over(&order)).await;
-    }
-}
-
-/// Who may lead `group` instead of `own`: voters that serve, as the placement has them, none while the voters change.
-fn successors(control: &Control, group: &Group, own: NodeId) -> Vec<NodeId> {
+/// Who leads `group` instead of `own`: the first voter that serves, as the placement has them; none while the voters change.
+fn successor(control: &Control, group: &Group, own: NodeId) -> Option<NodeId> {
     let members = group.members();
     let wished = control.placement().of(group.id());
-    let others = members.voters.iter().copied().map(NodeId).filter(|node| !wished.contains(node));
-    let all = wished.iter().copied().chain(others);
-    let fit = all.filter(|node| *node != own && members.voters.contains(&node.0));
-    fit.filter(|node| !members.is_joint && control.node(*node).is_some_and(Node::is_serving)).collect()
+    let mut all = wished.iter().copied().chain(members.voters.iter().copied().map(NodeId));
+    let is_fit = |node: &NodeId| *node != own && members.voters.contains(&node.0);
+    all.find(|node| !members.is_joint && is_fit(node) && control.node(*node).is_some_and(Node::is_serving))
 }
 
-/// Gives groups to those that the placement wishes to lead them, one at a time and not soon after an election.
+/// Gives groups to those that the placement wishes to lead them, one at a time and not soon after an election; but at once
+/// where this node does not reach all nodes and another voter does.
 #[derive(Debug, Default)]
 pub(super) struct Spreading {
     since: BTreeMap<ShardId, (Reign, Tick)>,
     last: Tick,
+    /// When groups were last given away because this node does not reach all others.
+    deaf: Tick,
 }
 
 impl Spreading {
@@ -64,30 +58,54 @@ impl Spreading {
                 *since = (reign, now);
             }
         }
+        if now.since(self.deaf) >= AGAIN && give_to_better(member, running, now) {
+            self.deaf = now;
+            return;
+        }
         if now.since(self.last) < PAUSE {
             return;
         }
         let settled = self.since.iter().filter(|(_, (_, since))| now.since(*since) >= SETTLED);
         let mut groups = settled.filter_map(|(group, _)| running.groups.get(*group));
-        let Some((group, order)) = groups.find_map(|group| Some((group, wished(member, group)?))) else { return };
+        let Some((group, next)) = groups.find_map(|group| Some((group, wished(member, group)?))) else { return };
         self.last = now;
         self.since.remove(&group.id());
-        drop(task::spawn(hand_over(Arc::clone(group), order)));
+        let group = Arc::clone(group);
+        drop(task::spawn(async move { group.hand_over(next).await }));
     }
 }
 
-/// Whom `group` is to be given to, if its first wish is another than this node and can lead at once; behind it the others,
-/// should it fail after all.
-fn wished(member: &Member, group: &Group) -> Option<Vec<NodeId>> {
-    let order = {
+/// A member that the leader does not reach gets nothing of what is agreed on. Gives all groups that this node leads to voters
+/// that reach more nodes than it does; whether there was one.
+fn give_to_better(member: &Member, running: &Running, now: Tick) -> bool {
+    let is_better = |next: &NodeId| member.sentry.hears_more(*next, now);
+    let led = running.groups.all().filter(|group| group.leads());
+    let next = led.filter_map(|group| {
+        let voters = group.members().voters;
+        let serving = |node: &&Node| voters.contains(&node.id().0) && node.is_serving();
+        let serving: Vec<NodeId> = member.control.lock().members().filter(serving).map(Node::id).collect();
+        Some((Arc::clone(group), serving.into_iter().find(is_better)?))
+    });
+    let next: Vec<_> = next.collect();
+    if let Some((_, to)) = next.first() {
+        tracing::warn!(node = %to, groups = next.len(), "another node reaches more of the others: it leads instead");
+    }
+    let is_any = !next.is_empty();
+    for (group, to) in next {
+        drop(task::spawn(async move { group.hand_over(to).await }));
+    }
+    is_any
+}
+
+/// Whom `group` is to be given to, if its first wish is another than this node and can lead at once.
+fn wished(member: &Member, group: &Group) -> Option<NodeId> {
+    let first = {
         let control = member.control.lock();
         let first = control.placement().of(group.id()).first().copied()?;
-        let order = successors(&control, group, member.node);
-        order.first().is_some_and(|next| *next == first).then_some(order)?
+        successor(&control, group, member.node).filter(|next| *next == first)?
     };
     let (_, last, _) = group.progress();
-    let first = order.first()?;
-    let is_behind = group.behind().iter().any(|(node, index)| node == first && index + BEHIND < last);
-    let is_lost = member.sentry.lost(member.clock.tick()).contains(first);
-    (!is_behind && !is_lost).then_some(order)
+    let is_behind = group.behind().iter().any(|(node, index)| *node == first && index + BEHIND < last);
+    let is_worse = member.sentry.is_worse(first, member.clock.tick());
+    (!is_behind && !is_worse).then_some(first)
 }

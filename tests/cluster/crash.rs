@@ -112,12 +112,13 @@ fn run(rounds: u64, short: bool) {
         let node = if short { random.below(3) as usize } else { leader(&cluster, &mut random) };
         let other = (node + 1 + random.below(2) as usize) % 3;
         let mut pen = Pen::at(cluster.port(other), &format!("probes {other}"));
+        println!("round {round}: {fault:?} of node {node}, {:?}", start.elapsed());
         let time =
             strike(&mut cluster, fault, node, other, &mut random, || pen.publish("probe", &format!("{round}"), 1));
         times.0.push((fault, time));
         if !short {
             load.wait_more();
-            println!("round {round}: {fault:?} of node {node}, served again after {time:?}; {:?}", start.elapsed());
+            println!("round {round}: node {other} served again after {time:?}");
         }
     }
     times.print();

@@ -6,14 +6,14 @@ use super::machine::{Machine, SnapshotData};
 use super::members::Members;
 use super::messages::{self, Kind};
 use super::network::Network;
-use super::types::{Malformed, Proposal, Types, point_of};
+use super::types::{Malformed, Proposal, RaftVote, Types, log_id_of, point_of};
 use crate::cluster::wire::Refusal;
 use crate::env::task;
 use crate::store::{Point, Received};
 use bytes::Bytes;
 use nightjar_base::{NodeId, ShardId};
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
-use openraft::raft::{ReadPolicy, TransferLeaderRequest};
+use openraft::raft::{ReadPolicy, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
 use openraft::type_config::async_runtime::WatchReceiver as _;
 use openraft::{ChangeMembers, Config, EmptyNode, Raft};
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a member has to take over before another is asked.
+/// How long a member has to take over.
 const TAKING_OVER: Duration = Duration::from_millis(500);
 
 /// Why a group did not do what it was asked.
@@ -169,19 +169,36 @@ impl Group {
         Ok(())
     }
 
-    /// Has another of `order` lead. Nothing is taken here until one does, so they are asked in turn, the first one twice.
+    /// Has `to` lead. Nothing is taken here meanwhile; if it does not take over soon, this node begins another reign.
     ///
     /// # Errors
     /// When the group has stopped.
-    pub async fn hand_over(&self, order: &[NodeId]) -> Result<(), GroupError> {
-        let mut next = order.iter().take(1).chain(order.iter().cycle());
-        while let Some(to) = next.next().filter(|_| self.leads()) {
-            let reign = self.reign();
-            self.raft.trigger().transfer_leader(to.0).await.map_err(|error| self.refused(error))?;
-            // It has taken over, or it is the next one's turn.
-            let _ = task::timeout(TAKING_OVER, self.next_reign(reign)).await;
+    pub async fn hand_over(&self, to: NodeId) -> Result<(), GroupError> {
+        let reign = self.reign();
+        if !self.leads() || reign.leader == Some(to) {
+            return Ok(());
+        }
+        self.raft.trigger().transfer_leader(to.0).await.map_err(|error| self.refused(error))?;
+        if task::timeout(TAKING_OVER, self.next_reign(reign)).await.is_err() && self.leads() {
+            self.begin_again().await?;
         }
         Ok(())
+    }
+
+    /// A leader that was asked to hand over takes nothing more and says nothing more, as long as it leads. It votes for
+    /// itself in the next term, as if another had asked it to, and then stands as anybody may.
+    async fn begin_again(&self) -> Result<(), GroupError> {
+        let mut request = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let last = metrics
+                .last_log_index
+                .map_or_else(Default::default, |index| Point { term: u64::MAX, index: index + 1 });
+            VoteRequest::new(RaftVote::new(metrics.current_term + 1, self.node.0), log_id_of(last))
+        };
+        request.leadership_transfer = true;
+        self.raft.vote(request).await.map_err(|error| self.refused(error))?;
+        self.raft.trigger().elect(false).await.map_err(|error| self.refused(error))
     }
 
     /// Stands for leader at once, if it is still `reign`: for when it is known otherwise that its leader is none any more.

@@ -53,8 +53,19 @@ impl Sentry {
         self.news.notify_one();
     }
 
+    /// Whether `node` reaches all that this node does, and more.
+    pub(super) fn hears_more(&self, node: NodeId, now: Tick) -> bool {
+        self.watch.lock().hears_more(node, now)
+    }
+
+    /// Whether `node` is lost, or does not reach all that this node does.
+    pub(super) fn is_worse(&self, node: NodeId, now: Tick) -> bool {
+        let watch = self.watch.lock();
+        watch.lost(now).contains(&node) || watch.misses_more(node, now)
+    }
+
     /// Nodes that this one takes for lost.
-    pub(super) fn lost(&self, now: Tick) -> BTreeSet<NodeId> {
+    fn lost(&self, now: Tick) -> BTreeSet<NodeId> {
         self.watch.lock().lost(now)
     }
 }

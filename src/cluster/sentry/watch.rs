@@ -92,6 +92,19 @@ impl Watch {
         voters.iter().filter(says_so).count() * 2 > voters.len()
     }
 
+    /// Whether `node`, which is there, misses fewer nodes than this one does, and none that this one does not.
+    pub(super) fn hears_more(&self, node: NodeId, now: Tick) -> bool {
+        let lost = self.lost(now);
+        let seen = self.seen.get(&node).filter(|seen| !self.is_lost(seen, now) && seen.answered.is_some());
+        seen.is_some_and(|seen| seen.word.lost.len() < lost.len() && seen.word.lost.is_subset(&lost))
+    }
+
+    /// Whether `node`, which is there, misses nodes that this one does not.
+    pub(super) fn misses_more(&self, node: NodeId, now: Tick) -> bool {
+        let lost = self.lost(now);
+        self.seen.get(&node).is_some_and(|seen| !seen.word.lost.is_subset(&lost))
+    }
+
     /// Whether `node`, which is there, says that it does not lead `group`.
     pub(super) fn denies(&self, node: NodeId, group: ShardId, now: Tick) -> bool {
         self.seen.get(&node).is_some_and(|seen| !self.is_lost(seen, now) && !seen.word.leads.contains(&group))
@@ -167,6 +180,21 @@ mod tests {
         hear(&mut watch, C, &lost(&[C]), now);
         watch.broken(C);
         assert!(!watch.is_over(C, &three(), now));
+    }
+
+    #[test]
+    fn one_link_that_is_broken_is_seen_from_both_ends_and_from_outside() {
+        let mut watch = watch();
+        let now = Tick(0);
+        hear(&mut watch, B, &Word::default(), now);
+        assert!(!watch.hears_more(B, now) && !watch.misses_more(B, now));
+        watch.broken(C);
+        assert!(watch.hears_more(B, now), "B reaches C, and we do not");
+        hear(&mut watch, B, &lost(&[C]), now);
+        assert!(!watch.hears_more(B, now), "neither does");
+        hear(&mut watch, B, &lost(&[A]), now);
+        assert!(!watch.hears_more(B, now) && watch.misses_more(B, now), "each misses another");
+        assert!(!watch.hears_more(C, now), "nothing is known of one that is lost");
     }
 
     #[test]

@@ -287,7 +287,7 @@ fn members_and_leaders_change_under_way() {
         all_have(&[&second, &third], 1).await;
         first.shard().change(&BTreeSet::from([first.id, second.id, third.id]), &BTreeSet::new()).await.unwrap();
         agree(&[&first, &second, &third], 2).await;
-        first.shard().hand_over(&[second.id]).await.unwrap();
+        first.shard().hand_over(second.id).await.unwrap();
         until("the second leads", || second.shard().leads()).await;
         agree(&[&second], 3).await;
         // Whoever leaves leaves nothing behind that the rest would miss.
