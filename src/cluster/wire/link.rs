@@ -118,7 +118,7 @@ impl Link {
                     let why = escape(&error.to_string()).to_string();
                     if told.is_news(&why) {
                         let (node, lane, address) = (self.to, self.lane, &self.address);
-                        tracing::warn!(%node, %lane, address, why, "no link to another node");
+                        tracing::warn!(%node, %lane, address, %why, "no link to another node");
                     }
                     error.lasts()
                 }
@@ -161,7 +161,7 @@ impl Attempt<'_> {
         shared.service.connected(&peer, *lane);
         let (node, name) = (peer.node, escape(&peer.name).to_string());
         if told.is_news("linked") {
-            tracing::info!(%node, name, %lane, address, "linked to another node");
+            tracing::info!(%node, %name, %lane, address, "linked to another node");
         }
         self.peer = Some(peer);
         let why = loop {
@@ -173,11 +173,11 @@ impl Attempt<'_> {
         };
         let why = escape(&why.to_string()).to_string();
         if self.link.clock.tick().since(begun) >= GROWN_MILLIS {
-            tracing::warn!(%node, name, %lane, why, "the link to another node is lost");
+            tracing::warn!(%node, %name, %lane, %why, "the link to another node is lost");
             (*told, *pause) = (Told::default(), FIRST_PAUSE);
             *self.link.phase.lock() = Phase::Lost;
         } else if told.is_news(&why) {
-            tracing::warn!(%node, name, %lane, why, "the link to another node was lost soon after it was made");
+            tracing::warn!(%node, %name, %lane, %why, "the link to another node was lost soon after it was made");
         }
         Ok(())
     }
