@@ -32,7 +32,7 @@ impl Manual {
                 let buckets = labels.iter().cloned().chain(["le".to_owned()]).collect();
                 metrics.insert(format!("{name}_bucket"), buckets);
             } else {
-                metrics.insert(if kind == "info" { format!("{name}_info") } else { name }, labels);
+                metrics.insert(name, labels);
             }
         }
         assert!(metrics.len() > 50, "the page has another form");
