@@ -1,106 +1,20 @@
-//! `deploy/compose/single` for real: an engine, images that are made here, clients before HAProxy and at mosquitto.
+//! `docker-compose.yml` for real: an engine, images that are made here, clients before HAProxy, at a node and at
+//! mosquitto.
 //!
 //! It needs root, Docker, debootstrap, mosquitto's clients and some minutes, so it has to be asked for:
 //! `NIGHTJAR_DOCKER=1`.
 
-use crate::at;
-use crate::engine::{Engine, Ports, run, success};
+use crate::engine::{Engine, run, success};
+use crate::read;
 use crate::support::{secs, wait_until};
+use crate::up::{NIGHTJAR, NODES, Up};
+use crate::watched::{prometheus_is_content, prometheus_misses_a_node};
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
 
 const ASK: &str = "NIGHTJAR_DOCKER";
-
-/// The image that the binary runs in has what `debian:bookworm-slim` has, and certificates; HAProxy and mosquitto have
-/// another, so that it would be seen if the binary needed anything of theirs.
-const RUN: &str = "nightjar-test/run:1";
-const TOOLS: &str = "nightjar-test/tools:1";
-const NIGHTJAR: &str = "nightjar-test/nightjar:1";
-
-/// What is up. Taken down when dropped, whatever happened.
-struct Up {
-    engine: Engine,
-    tree: PathBuf,
-    ports: Ports,
-    project: String,
-}
-
-impl Up {
-    fn file(&self) -> PathBuf {
-        self.tree.join("deploy/compose/single/docker-compose.yml")
-    }
-
-    fn secret(&self, name: &str) -> String {
-        fs::read_to_string(self.tree.join("deploy/compose/single/secrets").join(name)).unwrap().trim().to_owned()
-    }
-
-    fn compose(&self) -> Command {
-        let mut command = self.engine.compose();
-        command.arg("-p").arg(&self.project).arg("-f").arg(self.file());
-        command.env("NIGHTJAR_IMAGE", NIGHTJAR).env("HAPROXY_IMAGE", TOOLS).env("MOSQUITTO_IMAGE", TOOLS);
-        self.ports.tell(&mut command);
-        command
-    }
-
-    fn container(&self, service: &str) -> String {
-        run(self.compose().args(["ps", "-q", service]))
-    }
-
-    fn inspect(&self, service: &str, what: &str) -> String {
-        run(self.engine.docker().args(["inspect", "-f", what, &self.container(service)]))
-    }
-
-    /// Brings up what is not.
-    #[track_caller]
-    fn up(&self) {
-        run(self.compose().args(["up", "-d"]));
-        for service in ["nightjar", "mosquitto", "haproxy"] {
-            wait_until(&format!("{service} is healthy"), secs(90), || {
-                self.inspect(service, "{{.State.Health.Status}}") == "healthy"
-            });
-        }
-        wait_until("the bridge is connected", secs(60), || {
-            self.ctl(&["bridge", "show", "mosquitto"]).contains("connected")
-        });
-    }
-
-    fn ctl(&self, arguments: &[&str]) -> String {
-        let nightjar = self.container("nightjar");
-        run(self.engine.docker().args(["exec", &nightjar, "nightjar", "ctl"]).args(arguments))
-    }
-
-    fn client(&self, program: &str, port: u16, secret: &str) -> Command {
-        let mut command = self.engine.program(program);
-        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-u", "client", "-P", &self.secret(secret)]);
-        command
-    }
-
-    /// A client of Nightjar, through HAProxy.
-    fn here(&self, program: &str) -> Command {
-        self.client(program, self.ports.mqtt, "nightjar_client_password")
-    }
-
-    /// A client of mosquitto.
-    fn there(&self, program: &str) -> Command {
-        self.client(program, self.ports.mosquitto, "mosquitto_client_password")
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            for arguments in [&["ps"][..], &["logs", "--tail", "40"]] {
-                let output = self.compose().args(arguments).output();
-                eprintln!("{}", output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default());
-            }
-        }
-        let _ = self.compose().args(["down", "-v", "-t", "5"]).output();
-        let images = [NIGHTJAR, TOOLS, RUN];
-        let _ = self.engine.docker().arg("rmi").args(images).output();
-    }
-}
 
 /// Subscribes and leaves: what is published from now on waits.
 #[track_caller]
@@ -108,45 +22,59 @@ fn leave(mut client: Command, id: &str, filter: &str) {
     run(client.args(["-i", id, "-c", "-q", "2", "-t", filter, "-E"]));
 }
 
-/// Comes back for `count` messages, and takes leave.
+/// Comes back for `count` messages, and takes leave. They are sorted: of two publishers either may come first.
 #[track_caller]
-fn fetch(mut client: Command, id: &str, filter: &str, count: usize) -> String {
-    run(client.args(["-i", id, "-c", "-q", "2", "-t", filter, "-v", "-W", "30", "-C", &count.to_string()]))
+fn fetch(mut client: Command, id: &str, filter: &str, count: usize) -> Vec<String> {
+    let count = count.to_string();
+    let fetched = run(client.args(["-i", id, "-c", "-q", "2", "-t", filter, "-v", "-W", "30", "-C", &count]));
+    let mut lines: Vec<_> = fetched.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
 }
 
 #[track_caller]
 fn publish(mut client: Command, topic: &str, message: &str, more: &[&str]) {
-    run(client.args(["-q", "1", "-t", topic, "-m", message]).args(more));
+    run(client.args(["-t", topic, "-m", message]).args(more));
 }
 
-/// What the images are built from: the deployment's files, and the binary of these tests in place of a release.
-fn tree(folder: &Path) -> PathBuf {
-    let tree = folder.join("tree");
-    fs::create_dir_all(tree.join("target/release")).unwrap();
-    for name in ["deploy", "Cargo.toml", "Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT", ".dockerignore"] {
-        run(Command::new("cp").arg("-R").arg(at(name)).arg(&tree));
-    }
-    let _ = fs::remove_dir_all(tree.join("deploy/compose/single/secrets"));
-    fs::copy(env!("CARGO_BIN_EXE_nightjar"), tree.join("target/release/nightjar")).unwrap();
-    tree
+/// Whether it is acknowledged.
+fn publishes(mut client: Command, topic: &str, message: &str) -> bool {
+    let client = client.args(["-t", topic, "-m", message, "-r", "-q", "1"]).stdin(Stdio::null());
+    client.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
-fn images(engine: &Engine, tree: &Path) {
-    engine.debian(RUN, "ca-certificates", |_| ());
-    engine.debian(TOOLS, "ca-certificates,haproxy,mosquitto,mosquitto-clients", |root| {
-        // As in mosquitto's own image.
-        let data = root.join("mosquitto/data");
-        fs::create_dir_all(&data).unwrap();
-        fs::create_dir_all(root.join("mosquitto/config")).unwrap();
-        chown(&data, Some(1883), Some(1883)).unwrap();
-    });
-    let mut build = engine.docker();
-    build.args(["build", "--target", "prebuilt", "--build-arg", &format!("RUN_IMAGE={RUN}"), "-t", NIGHTJAR, "-f"]);
-    run(build.arg(tree.join("deploy/docker/Dockerfile")).arg(tree));
+#[track_caller]
+fn retained(mut client: Command, topic: &str) -> String {
+    run(client.args(["-t", topic, "-v", "-W", "20", "-C", "1"]))
 }
 
 fn asked() -> bool {
     std::env::var(ASK).is_ok_and(|value| value == "1")
+}
+
+#[test]
+fn what_is_deployed_works() {
+    if !asked() {
+        println!("skipped: {ASK}=1 has it start containers");
+        return;
+    }
+    let up = Up::prepare();
+    the_image_alone(&up.engine);
+    secrets_are_made_once(&up);
+    up.up();
+
+    what_the_manual_shows_is_so(&up);
+    haproxy_spreads_clients_and_says_who_they_are(&up);
+    the_admin_doors_are_open(&up);
+    prometheus_is_content(&up);
+    a_node_that_dies_is_started_again(&up);
+    clients_go_on_without_a_node(&up);
+    everything_is_there_after_a_restart(&up);
+
+    run(up.compose().args(["down", "-v", "-t", "10"]));
+    let filter = format!("label=com.docker.compose.project={}", up.project);
+    assert_eq!(run(up.engine.docker().args(["ps", "-aq", "--filter", &filter])), "", "containers are left");
+    assert_eq!(run(up.engine.docker().args(["volume", "ls", "-q", "--filter", &filter])), "", "volumes are left");
 }
 
 /// It starts nothing that everyone could come into, says why, and changes nothing but its data.
@@ -166,107 +94,136 @@ fn the_image_alone(engine: &Engine) {
     assert_eq!(changed, "");
 }
 
-#[test]
-fn one_node_behind_haproxy_with_a_bridge_to_mosquitto() {
-    if !asked() {
-        println!("skipped: {ASK}=1 has it start containers");
-        return;
-    }
-    let engine = Engine::find();
-    let tree = tree(engine.folder());
-    images(&engine, &tree);
-    the_image_alone(&engine);
-
-    let project = format!("nightjar-test-{}", std::process::id());
-    let up = Up { engine, tree, ports: Ports::free(), project };
-    let secrets = up.tree.join("deploy/compose/single/secrets");
-    let mut script = up.engine.program("sh");
-    run(script.arg(up.tree.join("deploy/compose/secrets.sh")).arg(&secrets).env("MOSQUITTO_IMAGE", TOOLS));
-    assert_eq!(fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o700);
-    up.up();
-
-    through_haproxy_to_mosquitto_and_back(&up, "first");
-    clients_have_their_own_addresses(&up);
-    the_admin_door_is_open(&up);
-    everything_is_there_after_a_restart(&up);
-
-    run(up.compose().args(["down", "-v", "-t", "10"]));
-    let filter = format!("label=com.docker.compose.project={}", up.project);
-    assert_eq!(run(up.engine.docker().args(["ps", "-aq", "--filter", &filter])), "", "containers are left");
-    assert_eq!(run(up.engine.docker().args(["volume", "ls", "-q", "--filter", &filter])), "", "volumes are left");
+fn secrets_are_made_once(up: &Up) {
+    let all = || -> BTreeMap<_, _> {
+        let files = fs::read_dir(up.secrets()).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    };
+    up.make_secrets();
+    assert_eq!(fs::metadata(up.secrets()).unwrap().permissions().mode() & 0o777, 0o700);
+    let first = all();
+    up.make_secrets();
+    assert!(first == all(), "another run has changed them");
 }
 
-fn through_haproxy_to_mosquitto_and_back(up: &Up, round: &str) {
+/// A message through node 2 to mosquitto, and one back.
+fn what_the_manual_shows_is_so(up: &Up) {
+    let shown = up.show();
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+    assert!(read("docs/deployment.md").contains(&format!("```text\n{shown}\n```")), "{shown}");
+}
+
+fn through_a_node_to_mosquitto_and_back(up: &Up, node: usize, round: &str) {
     let (out, back) = (format!("site/{round}/temperature"), format!("orders/{round}/pump"));
     leave(up.there("mosquitto_sub"), round, &format!("plant7/{out}"));
-    publish(up.here("mosquitto_pub"), &out, "21.5", &[]);
-    assert_eq!(fetch(up.there("mosquitto_sub"), round, &format!("plant7/{out}"), 1), format!("plant7/{out} 21.5"));
-    leave(up.here("mosquitto_sub"), round, &back);
-    publish(up.there("mosquitto_pub"), &format!("plant7/{back}"), "on", &[]);
-    assert_eq!(fetch(up.here("mosquitto_sub"), round, &back, 1), format!("{back} on"));
-
-    let mut wrong = up.engine.program("mosquitto_pub");
-    wrong.args([
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &up.ports.mqtt.to_string(),
-        "-u",
-        "client",
-        "-P",
-        "wrong",
-        "-t",
-        "x",
-        "-m",
-        "x",
-    ]);
-    assert!(!wrong.stderr(Stdio::null()).status().unwrap().success(), "a wrong password came in");
+    publish(up.node(node, "mosquitto_pub"), &out, "21.5", &["-q", "2"]);
+    assert_eq!(fetch(up.there("mosquitto_sub"), round, &format!("plant7/{out}"), 1), [format!("plant7/{out} 21.5")]);
+    leave(up.node(node, "mosquitto_sub"), round, &back);
+    publish(up.there("mosquitto_pub"), &format!("plant7/{back}"), "on", &["-q", "2"]);
+    assert_eq!(fetch(up.node(node, "mosquitto_sub"), round, &back, 1), [format!("{back} on")]);
 }
 
-/// The broker sees who connected to HAProxy, not HAProxy.
-fn clients_have_their_own_addresses(up: &Up) {
+/// Each node gets its share of the clients, and sees who connected to HAProxy, not HAProxy.
+fn haproxy_spreads_clients_and_says_who_they_are(up: &Up) {
     let balancers = up.inspect("haproxy", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}");
-    let mut client = up.here("mosquitto_sub").args(["-i", "watched", "-t", "x"]).spawn().unwrap();
-    let list = || up.ctl(&["--json", "clients", "list"]);
-    wait_until("the client is there", secs(20), || list().contains("\"watched\""));
-    let clients: serde_json::Value = serde_json::from_str(&list()).unwrap();
-    client.kill().unwrap();
-    client.wait().unwrap();
-    let watched = clients.as_array().unwrap().iter().find(|client| client["client_id"] == "watched").unwrap();
-    let address = watched["address"].as_str().unwrap().rsplit_once(':').unwrap().0;
-    assert!(!balancers.split(' ').any(|balancer| balancer == address), "{address} is HAProxy's");
+    let ids = ["watched 1", "watched 2", "watched 3"];
+    let start = |id: &str| up.here("mosquitto_sub").args(["-i", id, "-t", "x"]).spawn().unwrap();
+    let _clients = ids.map(|id| Running(start(id)));
+    // Where each of them is, and where it came from.
+    let addresses = || -> BTreeMap<&str, Vec<String>> {
+        let watched = |node: &&'static str| {
+            let clients = up.ctl(node, &["clients", "list"]);
+            let clients = clients.as_array().unwrap().iter();
+            let clients = clients.filter(|client| ids.contains(&client["client_id"].as_str().unwrap()));
+            (*node, clients.map(|client| client["address"].as_str().unwrap().to_owned()).collect())
+        };
+        NODES.iter().map(watched).collect()
+    };
+    wait_until("each node has a client", secs(20), || addresses().values().all(|of_node| of_node.len() == 1));
+    for address in addresses().values().flatten() {
+        let address = address.rsplit_once(':').unwrap().0;
+        assert!(!balancers.split(' ').any(|balancer| balancer == address), "{address} is HAProxy's");
+    }
+    let wrong = up.client("mosquitto_pub", up.ports.mqtt, "wrong");
+    assert!(!publishes(wrong, "x", "x"), "a wrong password came in");
 }
 
-fn the_admin_door_is_open(up: &Up) {
-    let door = format!("http://127.0.0.1:{}", up.ports.admin);
-    let ready = run(up.engine.program("curl").args(["-sf", &format!("{door}/readyz")]));
-    assert!(ready.contains("\"ok\":true"), "{ready}");
-    let metrics = run(up.engine.program("curl").args(["-sf", &format!("{door}/metrics")]));
-    assert!(metrics.contains("nightjar_bridge_connected{bridge=\"mosquitto\"} 1"), "{metrics}");
+/// A process that ends with what holds it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn the_admin_doors_are_open(up: &Up) {
     let token = format!("Authorization: Bearer {}", up.secret("nightjar_admin_token"));
-    run(up.engine.program("curl").args(["-sf", "-H", &token, &format!("{door}/api/v1/clients")]));
+    for (_, admin) in up.ports.nodes {
+        let door = format!("http://127.0.0.1:{admin}");
+        let ready = run(up.engine.program("curl").args(["-sf", &format!("{door}/readyz")]));
+        assert!(ready.contains("\"ok\":true") && ready.contains("\"cluster\""), "{ready}");
+        let metrics = run(up.engine.program("curl").args(["-sf", &format!("{door}/metrics")]));
+        assert!(metrics.lines().any(|line| line == "nightjar_cluster_nodes_up 3.0"), "{metrics}");
+        run(up.engine.program("curl").args(["-sf", "-H", &token, &format!("{door}/api/v1/clients")]));
+    }
+}
+
+/// By its restart policy, and it finds its cluster.
+fn a_node_that_dies_is_started_again(up: &Up) {
+    let (pid, since) = (up.inspect("node1", "{{.State.Pid}}"), up.inspect("node1", "{{.State.StartedAt}}"));
+    run(Command::new("kill").args(["-KILL", &pid]));
+    wait_until("another process", secs(60), || up.inspect("node1", "{{.State.StartedAt}}") != since);
+    up.wait();
+}
+
+/// The node that runs the bridge is killed, and stays away. What waited is there without it, and all goes on: clients
+/// through HAProxy, the bridge at another node.
+fn clients_go_on_without_a_node(up: &Up) {
+    leave(up.here("mosquitto_sub"), "survivor", "site/before/#");
+    publish(up.here("mosquitto_pub"), "site/before/1", "once", &["-q", "1"]);
+    publish(up.here("mosquitto_pub"), "site/before/2", "exactly once", &["-q", "2"]);
+    let lost = NODES.into_iter().find(|node| up.runs_the_bridge(node)).unwrap();
+    run(up.engine.docker().args(["kill", &up.container(lost)]));
+    wait_until("a message is acknowledged without it", secs(30), || {
+        publishes(up.here("mosquitto_pub"), "site/without", lost)
+    });
+    let left: Vec<_> = NODES.into_iter().filter(|node| *node != lost).collect();
+    up.wait_for_nodes(&left);
+    assert_eq!(retained(up.here("mosquitto_sub"), "site/without"), format!("site/without {lost}"));
+    let waited = fetch(up.here("mosquitto_sub"), "survivor", "site/before/#", 2);
+    assert_eq!(waited, ["site/before/1 once", "site/before/2 exactly once"]);
+    prometheus_misses_a_node(up);
+    let other = NODES.iter().position(|node| *node == left[1]).unwrap();
+    through_a_node_to_mosquitto_and_back(up, other, "without");
+    assert_eq!(up.inspect(lost, "{{.State.Running}}"), "false", "it was to stay away");
+    up.up();
 }
 
 fn everything_is_there_after_a_restart(up: &Up) {
     leave(up.here("mosquitto_sub"), "offline", "site/queued/#");
-    publish(up.here("mosquitto_pub"), "site/state", "kept", &["-r"]);
-    publish(up.here("mosquitto_pub"), "site/queued/1", "once", &[]);
-    run(up.here("mosquitto_pub").args(["-q", "2", "-t", "site/queued/2", "-m", "exactly once"]));
-    let before = up.inspect("nightjar", "{{.State.StartedAt}}");
-    // Nobody says goodbye: what is there afterwards was on the disk.
+    publish(up.here("mosquitto_pub"), "site/state", "kept", &["-q", "1", "-r"]);
+    publish(up.here("mosquitto_pub"), "site/queued/1", "once", &["-q", "1"]);
+    publish(up.here("mosquitto_pub"), "site/queued/2", "exactly once", &["-q", "2"]);
+    let starts = || NODES.map(|node| up.inspect(node, "{{.State.StartedAt}}"));
+    let before = starts();
+    // Nobody says goodbye: what is there afterwards was on the disks.
     run(up.compose().args(["kill"]));
     up.up();
-    assert_ne!(up.inspect("nightjar", "{{.State.StartedAt}}"), before);
+    assert!(before.iter().zip(starts()).all(|(before, after)| *before != after));
     // The old containers and everything in them but the volumes go away too.
     run(up.compose().args(["down", "-t", "10"]));
     up.up();
-    assert_eq!(
-        fetch(up.here("mosquitto_sub"), "offline", "site/queued/#", 2),
-        "site/queued/1 once\nsite/queued/2 exactly once"
-    );
-    let mut retained = up.here("mosquitto_sub");
-    assert_eq!(run(retained.args(["-t", "site/state", "-v", "-W", "20", "-C", "1"])), "site/state kept");
-    through_haproxy_to_mosquitto_and_back(up, "second");
-    let output = up.compose().args(["exec", "-T", "nightjar", "nightjar", "health"]).output().unwrap();
+    let waited = fetch(up.here("mosquitto_sub"), "offline", "site/queued/#", 2);
+    assert_eq!(waited, ["site/queued/1 once", "site/queued/2 exactly once"]);
+    // Nothing of it comes again: what comes next is what is published next.
+    publish(up.here("mosquitto_pub"), "site/queued/3", "later", &["-q", "2"]);
+    assert_eq!(fetch(up.here("mosquitto_sub"), "offline", "site/queued/#", 1), ["site/queued/3 later"]);
+    for node in 0..NODES.len() {
+        assert_eq!(retained(up.node(node, "mosquitto_sub"), "site/state"), "site/state kept");
+    }
+    through_a_node_to_mosquitto_and_back(up, 1, "second");
+    let output = up.compose().args(["exec", "-T", "node2", "nightjar", "health"]).output().unwrap();
     success("nightjar health", &output);
 }

@@ -114,7 +114,8 @@ impl Engine {
     }
 
     /// An image of a small Debian with these packages. It comes from Debian's archive: there may be no registry.
-    pub(crate) fn debian(&self, image: &str, packages: &str, and_then: impl FnOnce(&Path)) {
+    /// With an entry point it starts that.
+    pub(crate) fn debian(&self, image: &str, packages: &str, entry: Option<&str>, and_then: impl FnOnce(&Path)) {
         let cache = std::env::var_os(CACHE).map_or_else(|| self.folder.path().join("cache"), PathBuf::from);
         fs::create_dir_all(&cache).unwrap();
         let archive = cache.join(format!("{}.tar", packages.replace(',', "+")));
@@ -129,7 +130,10 @@ impl Engine {
             fs::rename(new, &archive).unwrap();
             fs::remove_dir_all(&root).unwrap();
         }
-        run(self.docker().arg("import").arg(&archive).arg(image));
+        let mut import = self.docker();
+        import.arg("import");
+        entry.map(|entry| import.args(["--change", &format!("ENTRYPOINT [\"{entry}\"]")]));
+        run(import.arg(&archive).arg(image));
     }
 }
 
@@ -157,17 +161,24 @@ impl Drop for Engine {
 pub(crate) struct Ports {
     pub(crate) mqtt: u16,
     pub(crate) mosquitto: u16,
-    pub(crate) admin: u16,
+    pub(crate) prometheus: u16,
+    /// Of each node the port for clients, and its admin door.
+    pub(crate) nodes: [(u16, u16); 3],
 }
 
 impl Ports {
     pub(crate) fn free() -> Self {
-        Self { mqtt: free_port(), mosquitto: free_port(), admin: free_port() }
+        let nodes = [(); 3].map(|()| (free_port(), free_port()));
+        Self { mqtt: free_port(), mosquitto: free_port(), prometheus: free_port(), nodes }
     }
 
     pub(crate) fn tell(&self, command: &mut Command) {
         command.env("MQTT_PORT", self.mqtt.to_string());
         command.env("MOSQUITTO_PORT", self.mosquitto.to_string());
-        command.env("ADMIN_PORT", self.admin.to_string());
+        command.env("PROMETHEUS_PORT", self.prometheus.to_string());
+        for (number, (clients, admin)) in self.nodes.iter().enumerate() {
+            command.env(format!("NODE{}_PORT", number + 1), clients.to_string());
+            command.env(format!("NODE{}_ADMIN_PORT", number + 1), admin.to_string());
+        }
     }
 }

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::process::Command;
 use yaml_rust2::Yaml;
 
+const COMPOSE: &str = "docker-compose.yml";
 const STATEFUL_SET: &str = "deploy/kubernetes/statefulset.yaml";
 
 #[test]
 fn every_yaml_and_json_file_can_be_read() {
-    let found = files("deploy", &[".yml", ".yaml"]);
+    let mut found = files("deploy", &[".yml", ".yaml"]);
+    found.push(COMPOSE.to_owned());
     assert!(found.len() > 8, "{found:?}");
     found.iter().for_each(|path| assert!(!yaml(path).is_badvalue(), "{path}"));
     for path in files("deploy", &[".json"]) {
@@ -19,36 +21,92 @@ fn every_yaml_and_json_file_can_be_read() {
     }
 }
 
-/// Lets the program check a configuration whose secrets are where the deployment puts them.
-#[track_caller]
-fn check_config(what: &str, config: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let secrets = folder.path().join("secrets");
-    fs::create_dir_all(secrets.join("nightjar")).unwrap();
-    let passwords = Path::new("nightjar_passwords");
-    let hash = "client:$7$101$jN5jXf/Vn7UkGqzz$zr1zSrSgH3jUEYxoBHCySLP/mVt91nLUDMPgTgSU/gW4V3mUn3QiCWbgrLgqjQ3GJHj3ZV0RYQVXbZRJsX2lqQ==";
-    for path in [passwords, Path::new("nightjar/passwords")] {
-        fs::write(secrets.join(path), format!("{hash}\n")).unwrap();
-    }
-    for path in ["nightjar_admin_token", "nightjar/admin-token", "mosquitto_bridge_password"] {
-        fs::write(secrets.join(path), "not a secret, but long enough\n").unwrap();
-    }
-    let here = config.replace("/run/secrets", secrets.to_str().unwrap());
-    assert!(!here.contains("/run/"), "{what}");
-    let path = folder.path().join("nightjar.toml");
-    fs::write(&path, here.replace("/var/lib/nightjar", folder.path().join("data").to_str().unwrap())).unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_nightjar"));
-    let checked = program.args(["check-config", "--config"]).arg(&path).env("FRONT_SUBNET", "10.0.0.0/24").output();
-    let checked = checked.unwrap();
-    assert!(checked.status.success(), "{what}: {}", String::from_utf8_lossy(&checked.stderr));
+/// What a deployment puts into a container beside its configuration.
+struct Deployed {
+    folder: tempfile::TempDir,
 }
 
+impl Deployed {
+    /// Certificates for these nodes are made as the manual says: by the program.
+    #[track_caller]
+    fn with(hosts: &[&str]) -> Self {
+        let deployed = Self { folder: tempfile::tempdir().unwrap() };
+        let mut program = Command::new(env!("CARGO_BIN_EXE_nightjar"));
+        program.args(["cert", "dev"]).arg(deployed.folder.path().join("tls"));
+        program.args(hosts.iter().flat_map(|host| ["--node", host]));
+        let made = program.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        deployed
+    }
+
+    /// Puts a secret where it is mounted.
+    fn secret(&self, path: &str) {
+        let name = path.rsplit('/').next().unwrap();
+        let of_tls = match name {
+            "cluster_ca" => Some("cluster-ca.pem".to_owned()),
+            _ if name.ends_with("_certificate") => Some(name.replace("_certificate", ".pem")),
+            _ if name.ends_with("_key") => Some(name.replace("_key", ".key")),
+            _ if name.ends_with(".pem") || name.ends_with(".key") => Some(name.to_owned()),
+            _ => None,
+        };
+        let text = match of_tls {
+            Some(file) => {
+                fs::read_to_string(self.folder.path().join("tls").join(&file)).unwrap_or_else(|_| panic!("{path}"))
+            }
+            None if name.ends_with("passwords") => format!("{PASSWORD}\n"),
+            None => "not a secret, but long enough\n".to_owned(),
+        };
+        let path = self.here(path);
+        fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A path of the container, where it is in this test.
+    fn here(&self, text: &str) -> String {
+        let folder = self.folder.path().to_str().unwrap();
+        text.replace("/run/secrets", &format!("{folder}/secrets"))
+            .replace("/var/lib/nightjar", &format!("{folder}/data"))
+    }
+
+    /// Lets the program check a configuration. It opens all files that are named there.
+    #[track_caller]
+    fn check(&self, what: &str, config: &str, environment: &[(String, String)]) {
+        let here = self.here(config);
+        assert!(!here.contains("/run/"), "{what}");
+        let path = self.folder.path().join("nightjar.toml");
+        fs::write(&path, here).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_nightjar"));
+        program.args(["check-config", "--config"]).arg(&path).envs(environment.iter().cloned());
+        let checked = program.output().unwrap();
+        assert!(checked.status.success(), "{what}: {}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+/// Of a client whose name and password are nobody's.
+pub(crate) const PASSWORD: &str = "client:$7$101$jN5jXf/Vn7UkGqzz$zr1zSrSgH3jUEYxoBHCySLP/mVt91nLUDMPgTgSU/gW4V3mUn3QiCWbgrLgqjQ3GJHj3ZV0RYQVXbZRJsX2lqQ==";
+
 #[test]
-fn every_configuration_is_taken_by_the_program() {
-    check_config("the image", &read("deploy/docker/nightjar.toml"));
-    check_config("compose", &read("deploy/compose/single/nightjar.toml"));
-    let map = yaml("deploy/kubernetes/configmap.yaml");
-    check_config("Kubernetes", map["data"]["nightjar.toml"].as_str().unwrap());
+fn the_configuration_of_the_image_is_taken_by_the_program() {
+    let image = Deployed::with(&["alone"]);
+    image.secret("/run/secrets/nightjar_passwords");
+    image.check("the image", &read("deploy/docker/nightjar.toml"), &[]);
+}
+
+/// Each node of the compose file with the secrets and the variables that it is given there, and no others.
+#[test]
+fn the_configuration_of_each_node_of_compose_is_taken_by_the_program() {
+    let compose = yaml(COMPOSE);
+    let config = read("deploy/compose/nightjar.toml");
+    let nodes = nodes(&compose);
+    assert!(read("deploy/compose/secrets.sh").contains(&format!("--node {}", nodes.join(" --node "))));
+    for node in &nodes {
+        let service = &compose["services"][*node];
+        let deployed = Deployed::with(&nodes);
+        let environment = of_map(&service["environment"]);
+        assert!(environment.contains(&("NODE".to_owned(), (*node).to_owned())), "{environment:?}");
+        texts(&service["secrets"]).iter().for_each(|secret| deployed.secret(&format!("/run/secrets/{secret}")));
+        deployed.check(node, &config, &environment);
+    }
 }
 
 #[test]
@@ -80,46 +138,135 @@ fn the_image_is_made_from_what_is_there_and_let_through() {
     assert!(docker.contains(&format!("rust:{}-", env!("CARGO_PKG_RUST_VERSION"))), "another Rust than Cargo.toml has");
 }
 
-/// What a service of a compose file says, what `<<` brings in included.
-fn of<'a>(service: &'a Yaml, key: &str) -> &'a Yaml {
-    if service[key].is_badvalue() { &service["<<"][key] } else { &service[key] }
+/// What a part of a compose file says, what `<<` brings in included.
+fn of<'a>(part: &'a Yaml, key: &str) -> &'a Yaml {
+    if part[key].is_badvalue() && !part["<<"].is_badvalue() { of(&part["<<"], key) } else { &part[key] }
+}
+
+/// The variables of a service as compose fills them in where nothing else is said.
+fn of_map(environment: &Yaml) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (name, value) in environment.as_hash().into_iter().flatten() {
+        match (name.as_str().unwrap(), value.as_str()) {
+            ("<<", _) => all.extend(of_map(value)),
+            (name, value) => all.push((name.to_owned(), default(value.unwrap()))),
+        }
+    }
+    all
+}
+
+/// What `${NAME:-DEFAULT}` is without the variable, whatever stands around it.
+fn default(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("${") else { return text.to_owned() };
+    let (variable, behind) = rest.split_once('}').unwrap();
+    let (_, value) = variable.split_once(":-").unwrap_or_else(|| panic!("{text} has no default"));
+    format!("{before}{value}{}", default(behind))
+}
+
+/// The services that are nodes: those with the image that is built here.
+fn nodes(compose: &Yaml) -> Vec<&str> {
+    let built = |name: &&str| !of(&compose["services"][*name], "build").is_badvalue();
+    let nodes: Vec<_> = keys(&compose["services"]).into_iter().filter(built).collect();
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
+    nodes
 }
 
 #[test]
 fn compose_names_what_it_has() {
-    for path in files("deploy/compose", &["docker-compose.yml"]) {
-        let compose = yaml(&path);
-        let folder = Path::new(&path).parent().unwrap();
-        let defined = |what: &str| keys(&compose[what]).into_iter().collect::<BTreeSet<_>>();
-        let (volumes, networks, secrets) = (defined("volumes"), defined("networks"), defined("secrets"));
-        let mut used = BTreeSet::new();
-        for (name, service) in compose["services"].as_hash().unwrap() {
-            let name = name.as_str().unwrap();
-            assert_eq!(of(service, "restart").as_str(), Some("unless-stopped"), "{path}: {name}");
-            assert_eq!(of(service, "read_only").as_bool(), Some(true), "{path}: {name}");
-            assert_eq!(texts(of(service, "cap_drop")), ["ALL"], "{path}: {name}");
-            assert!(
-                name == "nightjar" || !service["healthcheck"]["test"].is_badvalue(),
-                "{path}: {name} has no health"
-            );
-            texts(&service["networks"]).iter().for_each(|n| assert!(networks.contains(n), "{path}: {name}: {n}"));
-            for secret in texts(&service["secrets"]) {
-                assert!(secrets.contains(secret), "{path}: {name}: {secret}");
-                used.insert(secret);
-            }
-            for mount in texts(&service["volumes"]) {
-                let source = mount.split(':').next().unwrap();
-                if source.starts_with('.') {
-                    assert!(at(folder.join(source).to_str().unwrap()).exists(), "{path}: {name}: {source}");
-                    assert!(mount.ends_with(":ro"), "{path}: {name}: {mount}");
-                } else {
-                    assert!(volumes.contains(source), "{path}: {name}: {source}");
-                }
+    let compose = yaml(COMPOSE);
+    let defined = |what: &str| keys(&compose[what]).into_iter().collect::<BTreeSet<_>>();
+    let (volumes, networks, secrets) = (defined("volumes"), defined("networks"), defined("secrets"));
+    let (mut used, mut mounted, mut joined) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let nodes = nodes(&compose);
+    for (name, service) in compose["services"].as_hash().unwrap() {
+        let name = name.as_str().unwrap();
+        assert_eq!(of(service, "restart").as_str(), Some("unless-stopped"), "{name}");
+        assert_eq!(of(service, "read_only").as_bool(), Some(true), "{name}");
+        assert_eq!(texts(of(service, "cap_drop")), ["ALL"], "{name}");
+        // The nodes have that of their image.
+        assert_eq!(service["healthcheck"]["test"].is_badvalue(), nodes.contains(&name), "{name}: its health");
+        joined.extend(texts(of(service, "networks")));
+        used.extend(texts(&service["secrets"]));
+        for mount in texts(&service["volumes"]) {
+            let source = mount.split(':').next().unwrap();
+            if source.starts_with('.') {
+                assert!(at(source).exists(), "{name}: {source}");
+                assert!(mount.ends_with(":ro"), "{name}: {mount}");
+            } else {
+                assert!(mounted.insert(source), "{name}: another has {source} as well");
             }
         }
-        assert_eq!(used, secrets, "{path}");
-        let script = read("deploy/compose/secrets.sh");
-        secrets.iter().for_each(|secret| assert!(script.contains(secret), "secrets.sh does not make {secret}"));
+    }
+    assert_eq!((used, mounted, joined), (secrets.clone(), volumes, networks));
+    let script = read("deploy/compose/secrets.sh");
+    let ignored = read(".gitignore");
+    for secret in secrets {
+        let file = compose["secrets"][secret]["file"].as_str().unwrap();
+        let folder = file.strip_prefix('.').and_then(|file| file.strip_suffix(&format!("/{secret}"))).unwrap();
+        assert!(ignored.lines().any(|line| line == folder), "{file} could be committed");
+        let of_node = nodes.iter().find_map(|node| secret.strip_prefix(node));
+        let made = of_node.map_or_else(|| secret.to_owned(), |rest| format!("${{node}}{rest}"));
+        assert!(script.contains(&made), "secrets.sh does not make {secret}");
+    }
+}
+
+/// Only HAProxy's port is for the network; all others are for the machine. No two are the same.
+#[test]
+fn compose_publishes_what_it_should() {
+    let compose = yaml(COMPOSE);
+    let (mut seen, mut open) = (BTreeSet::new(), Vec::new());
+    for (name, service) in compose["services"].as_hash().unwrap() {
+        for port in texts(&service["ports"]).into_iter().map(default) {
+            let outside = port.rsplit_once(':').unwrap().0;
+            let (address, number) = outside.rsplit_once(':').unwrap_or(("", outside));
+            assert!(seen.insert(number.to_owned()), "{number} is there twice");
+            if address != "127.0.0.1" {
+                open.push((name.as_str().unwrap(), port));
+            }
+        }
+    }
+    assert!(seen.len() > 8, "{seen:?}");
+    assert_eq!(open, [("haproxy", "1883:1883".to_owned())]);
+}
+
+/// HAProxy, Prometheus and the bridge ask for what there is, by the ports that it has.
+#[test]
+fn the_services_of_compose_find_each_other() {
+    let compose = yaml(COMPOSE);
+    let nodes = nodes(&compose);
+    let config = read("deploy/compose/nightjar.toml");
+    let of_nodes = |port: u16| nodes.iter().map(|node| format!("{node}:{port}")).collect::<Vec<_>>();
+    let members: Vec<_> = of_nodes(7883).iter().map(|node| format!("\"{node}\"")).collect();
+    for line in [
+        "[listeners.balanced]\naddress = \"0.0.0.0:1884\"\nproxy_protocol = true\ntrusted_proxies = [\"${FRONT_SUBNET}\"]",
+        "[listeners.direct]\naddress = \"0.0.0.0:1883\"\n",
+        "[admin]\naddress = \"0.0.0.0:9883\"",
+        "address = \"mqtt://mosquitto:1883\"",
+        &format!("nodes = [{}]", members.join(", ")),
+    ] {
+        assert!(config.contains(line), "{line}");
+    }
+    let balancer = read("deploy/compose/haproxy.cfg");
+    let servers: Vec<_> = balancer.lines().filter_map(|line| line.trim().strip_prefix("server ")).collect();
+    let wanted = nodes.iter().map(|node| format!("{node} {node}:1884 send-proxy-v2 check port 9883"));
+    assert_eq!(servers, wanted.collect::<Vec<_>>());
+    let prometheus = yaml("deploy/prometheus/prometheus.yml");
+    let targets = |job: usize| texts(&prometheus["scrape_configs"][job]["static_configs"][0]["targets"]);
+    assert_eq!(targets(0), of_nodes(9883));
+    assert_eq!(targets(1), ["haproxy:8404"]);
+    // Who is in the network of HAProxy and the nodes is believed about addresses; and HAProxy has no other way to them.
+    let services = compose["services"].as_hash().unwrap().iter();
+    let networks = |name: &str| texts(of(&compose["services"][name], "networks"));
+    let in_front: Vec<_> =
+        services.map(|(name, _)| name.as_str().unwrap()).filter(|name| networks(name).contains(&"front")).collect();
+    assert_eq!(in_front, [&nodes[..], &["haproxy"]].concat());
+    let shared: Vec<_> = networks("haproxy").into_iter().filter(|name| networks(nodes[0]).contains(name)).collect();
+    assert_eq!(shared, ["front"]);
+    let meet = |a: &str, b: &str| networks(a).iter().any(|network| networks(b).contains(network));
+    for (a, b) in
+        [(nodes[0], "mosquitto"), (nodes[0], "prometheus"), ("haproxy", "prometheus"), ("prometheus", "grafana")]
+    {
+        assert!(meet(a, b), "{a} cannot reach {b}");
     }
 }
 

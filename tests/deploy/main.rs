@@ -8,6 +8,8 @@ mod files;
 mod metrics;
 #[path = "../support/mod.rs"]
 mod support;
+mod up;
+mod watched;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Alerts and dashboard ask for metrics and labels that there are.
 
-use crate::{files, keys, read, yaml};
+use crate::{read, yaml};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -180,11 +180,9 @@ fn what_is_mounted_for_prometheus_and_grafana_fits_together() {
     assert_eq!(source["datasources"][0]["isDefault"].as_bool(), Some(true));
     let boards = yaml("deploy/grafana/provisioning/dashboards/nightjar.yml");
     let folder = boards["providers"][0]["options"]["path"].as_str().unwrap();
-    for path in files("deploy/compose", &["docker-compose.yml"]) {
-        let compose = yaml(&path);
-        if keys(&compose["services"]).contains(&"grafana") {
-            let mounts = crate::texts(&compose["services"]["grafana"]["volumes"]).join("\n");
-            assert!(mounts.contains(&format!("nightjar.json:{folder}/nightjar.json")), "{path}: {mounts}");
-        }
-    }
+    let compose = yaml("docker-compose.yml");
+    let mounts = crate::texts(&compose["services"]["grafana"]["volumes"]).join("\n");
+    assert!(mounts.contains(&format!("nightjar.json:{folder}/nightjar.json")), "{mounts}");
+    let mounts = crate::texts(&compose["services"]["prometheus"]["volumes"]).join("\n");
+    assert!(mounts.contains("/prometheus/nightjar.rules.yml:/etc/prometheus/nightjar.rules.yml"), "{mounts}");
 }
