@@ -5,6 +5,7 @@
 //! `NIGHTJAR_DOCKER=1`.
 
 use crate::engine::{Engine, run, success};
+use crate::pods::pods_come_together;
 use crate::read;
 use crate::support::{secs, wait_until};
 use crate::up::{NIGHTJAR, NODES, Up};
@@ -60,6 +61,7 @@ fn what_is_deployed_works() {
     }
     let up = Up::prepare();
     the_image_alone(&up.engine);
+    pods_come_together(&up);
     secrets_are_made_once(&up);
     up.up();
 

@@ -109,6 +109,41 @@ fn the_configuration_of_each_node_of_compose_is_taken_by_the_program() {
     }
 }
 
+/// Each pod with the keys that the examples of the Secrets have, and no others.
+#[test]
+fn the_configuration_of_each_pod_is_taken_by_the_program() {
+    let set = yaml(STATEFUL_SET);
+    let config = yaml("deploy/kubernetes/configmap.yaml");
+    let pods: Vec<_> = (0..set["spec"]["replicas"].as_i64().unwrap()).map(|n| format!("nightjar-{n}")).collect();
+    let hosts: Vec<_> =
+        pods.iter().map(|pod| format!("{pod}.{}", set["spec"]["serviceName"].as_str().unwrap())).collect();
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    assert_eq!(hosts.len(), 3);
+    assert!(read("docs/deployment.md").contains(&format!("--node {}", hosts.join(" --node "))), "no certificates");
+    let pod = &set["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["fieldPath"].as_str(), Some("metadata.name"));
+    let variable = pod["containers"][0]["env"][0]["name"].as_str().unwrap();
+    for name in &pods {
+        let deployed = Deployed::with(&hosts);
+        let mut mounted = 0;
+        for path in files("deploy/kubernetes", &[".example.yaml"]) {
+            let secret = yaml(&path);
+            let mut volumes = pod["volumes"].as_vec().unwrap().iter();
+            let volume = volumes.find(|volume| volume["secret"]["secretName"] == secret["metadata"]["name"]);
+            let volume = volume.unwrap_or_else(|| panic!("{path} is no volume"))["name"].as_str();
+            let mounts = pod["containers"][0]["volumeMounts"].as_vec().unwrap().iter();
+            for mount in mounts.filter(|mount| mount["name"].as_str() == volume) {
+                mounted += 1;
+                let folder = mount["mountPath"].as_str().unwrap();
+                keys(&secret["stringData"]).iter().for_each(|key| deployed.secret(&format!("{folder}/{key}")));
+            }
+        }
+        assert_eq!(mounted, 2);
+        let environment = [(variable.to_owned(), name.clone())];
+        deployed.check(name, config["data"]["nightjar.toml"].as_str().unwrap(), &environment);
+    }
+}
+
 #[test]
 fn the_image_is_made_from_what_is_there_and_let_through() {
     let docker = read("deploy/docker/Dockerfile");
@@ -293,8 +328,24 @@ fn kubernetes_objects_find_each_other() {
             assert!(ports.contains(&port["targetPort"].as_str().unwrap()), "{path}");
         }
     }
+    // None is ready before it has found the others: they need names, and must not wait for each other.
     let headless = yaml("deploy/kubernetes/service-headless.yaml");
     assert_eq!(set["spec"]["serviceName"], headless["metadata"]["name"]);
+    assert_eq!(headless["spec"]["clusterIP"].as_str(), Some("None"));
+    assert_eq!(headless["spec"]["publishNotReadyAddresses"].as_bool(), Some(true));
+    assert_eq!(set["spec"]["podManagementPolicy"].as_str(), Some("Parallel"));
+    // A majority stays.
+    assert_eq!(budget["spec"]["maxUnavailable"].as_i64(), Some(1));
+    assert_eq!(set["spec"]["replicas"].as_i64(), Some(3));
+    for spread in pod["spec"]["topologySpreadConstraints"].as_vec().unwrap() {
+        assert_eq!(there(&spread["labelSelector"]["matchLabels"]), name);
+    }
+    let config = yaml("deploy/kubernetes/configmap.yaml");
+    let config = config["data"]["nightjar.toml"].as_str().unwrap();
+    for port in container["ports"].as_vec().unwrap() {
+        let port = port["containerPort"].as_i64().unwrap();
+        assert!(config.contains(&format!("\"0.0.0.0:{port}\"")), "nothing listens on {port}");
+    }
     let api = read("docs/api.md");
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         let asked = &container[probe]["httpGet"];

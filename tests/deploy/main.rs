@@ -6,6 +6,7 @@ mod compose;
 mod engine;
 mod files;
 mod metrics;
+mod pods;
 #[path = "../support/mod.rs"]
 mod support;
 mod up;
