@@ -20,6 +20,10 @@ use tokio::sync::{mpsc, watch};
 
 /// How long a node that starts waits for its bridges to have sessions. Only a store that takes nothing needs longer.
 const PREPARING: Duration = Duration::from_secs(10);
+/// How long its bridges may take to end when the node stops. What they tell here is durable long before, if it can be.
+const ENDING: Duration = Duration::from_secs(5);
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The bridges of a node.
 pub struct Bridges {
@@ -233,6 +237,7 @@ impl Bridges {
 
     /// Ends all of them, and leaves their sessions as they are. Returns when the remotes have been told, or had the time.
     pub fn stop(&self) {
+        let begin = self.clock.tick();
         let mut state = self.state.lock();
         for one in std::mem::take(&mut state.bridges).into_values() {
             let _ = one.orders.send(Order::Stop);
@@ -241,7 +246,13 @@ impl Bridges {
         // Whoever looks meanwhile sees none.
         drop(state);
         for thread in threads {
-            let _ = thread.join();
+            // One may wait for what nobody acknowledges any more: its cluster has no majority, or the disk is full.
+            while !thread.is_finished() && self.clock.tick().since(begin) < millis(ENDING) {
+                std::thread::sleep(LOOK);
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
         }
     }
 }

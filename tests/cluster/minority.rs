@@ -3,7 +3,7 @@
 use crate::links::Way;
 use crate::load::{Load, finish};
 use crate::support::wire::PUBACK;
-use crate::support::{Client, Connect, Packet, Publish, Read, ms, secs, wait_until};
+use crate::support::{Broker, Client, Connect, Packet, Publish, Read, ms, secs, wait_until};
 use crate::{Cluster, PATIENCE, Pen, payloads, subscriber};
 
 /// Waits until the node knows that it is out of touch.
@@ -112,6 +112,27 @@ fn what_waits_when_the_links_fall_silent_is_never_acknowledged_in_vain() {
     }
     println!("acknowledged {acknowledged:?}, seen {seen:?}");
     assert!(acknowledged.iter().all(|text| seen.contains(text)));
+}
+
+#[test]
+fn a_node_without_the_others_stops_when_it_is_told_though_it_runs_a_bridge() {
+    let remote = Broker::start();
+    let mut cluster = Cluster::prepare(3);
+    for node in 0..3 {
+        let path = cluster[node].config_path();
+        let config = std::fs::read_to_string(&path).unwrap();
+        let bridge = format!("[bridges.hub]\naddress = \"mqtt://127.0.0.1:{}\"\ntopics = [\"t out\"]\n", remote.port());
+        std::fs::write(&path, config + &bridge).unwrap();
+    }
+    cluster.launch_all();
+    cluster.wait_all();
+    let runs = |node: &usize| cluster[*node].log().contains("connected bridge=\"hub\"");
+    wait_until("one runs the bridge", PATIENCE, || (0..3).any(|node| runs(&node)));
+    let node = (0..3).find(runs).unwrap();
+    cluster.others(node).into_iter().for_each(|other| cluster.kill(other));
+    wait_out_of_touch(&cluster, node);
+    // What the bridge would tell here last is never acknowledged.
+    cluster.terminate(node);
 }
 
 #[test]
