@@ -1,0 +1,60 @@
+//! Faults that are put into the world on purpose: what the checker must find.
+
+/// One of them. Each is a line or two in the world's own glue, at the place where the program does it right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// A node says that it has an entry before its journal has synced it.
+    AcknowledgeBeforeSync,
+    /// A connection that is over detaches the session whoever has it by then.
+    SkipEpochCheck,
+    /// SUBACK goes without waiting until the other nodes route to the subscription.
+    RouteAfterSuback,
+    /// A node acknowledges without a lease.
+    ForgetLease,
+    /// A QoS 2 publication is not known again by the shards that have it.
+    ForgetOrigin,
+    /// A message that is sent again to a client gets another packet identifier.
+    NewPacketId,
+    /// What the connection that is taken over had been sent counts as received.
+    DropAtTakeover,
+    /// A batch that comes again is applied again.
+    ApplyBatchTwice,
+    /// CONNACK says what this node knows, before the attachment is applied.
+    PresentBeforeDurable,
+    /// PUBREL goes before it is durable that the client has the message.
+    PubrelBeforeDurable,
+    /// PUBCOMP goes before it is durable that the packet identifier is free.
+    PubcompBeforeDurable,
+    /// PUBACK and PUBREC go before the message is in the queues.
+    PubackBeforeDurable,
+    /// The connection that a client has at another node is not ended before CONNACK.
+    ForgetEviction,
+    /// A leader answers without asking a majority whether it still leads.
+    StaleLeader,
+    /// A will that is published again, by whoever leads its shard next, is not known again.
+    ForgetWillOrigin,
+    /// A new node's run does not end what was attached to the one before.
+    ForgetDeadHomes,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::AcknowledgeBeforeSync,
+        Self::SkipEpochCheck,
+        Self::RouteAfterSuback,
+        Self::ForgetLease,
+        Self::ForgetOrigin,
+        Self::NewPacketId,
+        Self::DropAtTakeover,
+        Self::ApplyBatchTwice,
+        Self::PresentBeforeDurable,
+        Self::PubrelBeforeDurable,
+        Self::PubcompBeforeDurable,
+        Self::PubackBeforeDurable,
+        Self::ForgetEviction,
+        Self::StaleLeader,
+        Self::ForgetWillOrigin,
+        Self::ForgetDeadHomes,
+    ];
+}
