@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -22,7 +22,8 @@ type Job = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What happens at a time.
 enum Happening {
-    Wake(Waker),
+    /// Wakes who still waits for it.
+    Wake(Waker, Weak<()>),
     Do(Box<dyn FnOnce()>),
 }
 
@@ -145,14 +146,14 @@ impl Agenda {
 
     /// Returns in `delay` milliseconds.
     pub(crate) async fn sleep(&self, delay: u64) {
-        let end = self.now() + delay;
+        let (end, waits) = (self.now() + delay, Rc::new(()));
         let mut is_planned = false;
         poll_fn(|context| {
             if self.now() >= end {
                 return Poll::Ready(());
             }
             if !std::mem::replace(&mut is_planned, true) {
-                self.plan(end, Happening::Wake(context.waker().clone()));
+                self.plan(end, Happening::Wake(context.waker().clone(), Rc::downgrade(&waits)));
             }
             Poll::Pending
         })
@@ -211,7 +212,8 @@ impl Agenda {
             self.steps.set(self.steps.get() + 1);
             self.now.set(event.at);
             match event.what {
-                Happening::Wake(waker) => waker.wake(),
+                Happening::Wake(waker, waits) if waits.strong_count() > 0 => waker.wake(),
+                Happening::Wake(..) => {}
                 Happening::Do(what) => what(),
             }
         }
@@ -241,17 +243,29 @@ impl Agenda {
 
 /// Tells those who wait that something may be as they wish.
 #[derive(Default)]
-pub(crate) struct Signal(RefCell<Vec<Waker>>);
+pub(crate) struct Signal {
+    waiting: RefCell<Vec<Waker>>,
+    /// How often it was told.
+    count: Cell<u64>,
+}
 
 impl Signal {
     pub(crate) fn notify(&self) {
-        std::mem::take(&mut *self.0.borrow_mut()).into_iter().for_each(Waker::wake);
+        self.count.set(self.count.get() + 1);
+        std::mem::take(&mut *self.waiting.borrow_mut()).into_iter().for_each(Waker::wake);
+    }
+
+    fn wait(&self, context: &Context<'_>) {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+            waiting.push(context.waker().clone());
+        }
     }
 
     /// Returns when somebody notifies the next time.
     pub(crate) async fn next(&self) {
-        let mut is_first = true;
-        self.until(|| !std::mem::replace(&mut is_first, false)).await;
+        let count = self.count.get();
+        self.until(|| self.count.get() > count).await;
     }
 
     /// Returns when `wished` is so; it is looked at again whenever somebody notifies.
@@ -260,7 +274,7 @@ impl Signal {
             if wished() {
                 return Poll::Ready(());
             }
-            self.0.borrow_mut().push(context.waker().clone());
+            self.wait(context);
             Poll::Pending
         })
         .await;
@@ -288,7 +302,7 @@ impl<T> Slot<T> {
         poll_fn(|context| match self.value.borrow_mut().take() {
             Some(value) => Poll::Ready(value),
             None => {
-                self.signal.0.borrow_mut().push(context.waker().clone());
+                self.signal.wait(context);
                 Poll::Pending
             }
         })

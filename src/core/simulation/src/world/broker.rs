@@ -173,7 +173,7 @@ impl Process {
         let is_transient = broker.subscribers.get(&subscriber).is_some_and(|of| of.session.is_none());
         // Every node routes to persistent sessions by its own store.
         if is_new && is_transient && self.local.borrow_mut().added(filter) {
-            self.wake.notify();
+            self.local_changed.notify();
         }
     }
 
@@ -183,7 +183,7 @@ impl Process {
         let is_transient = broker.subscribers.get(&subscriber).is_some_and(|of| of.session.is_none());
         let is_gone = broker.router.unsubscribe(parsed.filter, parsed.share, subscriber);
         if is_gone && is_transient && self.local.borrow_mut().removed(filter) {
-            self.wake.notify();
+            self.local_changed.notify();
         }
     }
 

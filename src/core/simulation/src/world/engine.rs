@@ -30,7 +30,8 @@ impl Process {
     pub(crate) async fn propose(self: Rc<Self>) {
         loop {
             self.agenda.timeout(100, self.wake.next()).await;
-            self.complete();
+            // What happens in the same moment is looked at together.
+            self.agenda.sleep(1).await;
             let now = self.now_tick();
             let late: Vec<ShardId> = self.proposer.borrow().overdue(now).collect();
             late.into_iter().for_each(|shard| self.proposer.borrow_mut().send_again(shard));
@@ -111,6 +112,7 @@ impl Process {
         }
         self.wake.notify();
         self.turns.notify();
+        self.answers.notify();
     }
 
     /// An entry was agreed on.
@@ -160,7 +162,9 @@ impl Process {
     /// Everything of an entry is applied.
     pub(crate) fn end_turn(self: &Rc<Self>) {
         self.complete();
-        self.wake.notify();
+        if self.proposer.borrow().ready().next().is_some() {
+            self.wake.notify();
+        }
         self.turns.notify();
     }
 
@@ -170,7 +174,6 @@ impl Process {
         if position > self.completed.get() {
             self.completed.set(position);
             self.release_all();
-            self.turns.notify();
         }
     }
 
@@ -181,6 +184,7 @@ impl Process {
         }
         self.home.set(self.agenda.any() | 1);
         self.local.borrow_mut().forget_told();
+        self.local_changed.notify();
         self.cut_off(true);
         self.proposer.borrow_mut().begin_again(self.home.get());
         self.wake.notify();

@@ -50,8 +50,14 @@ pub(crate) struct Process {
     pub(crate) broker: RefCell<Broker>,
     /// Told whenever anything has changed that somebody may wait for.
     pub(crate) turns: Signal,
-    /// Told when something is to be proposed, or handed on.
+    /// Told when something is to be proposed.
     pub(crate) wake: Signal,
+    /// Told when something is to be handed on to another process.
+    pub(crate) handed: Signal,
+    /// Told when transient subscribers have others than before.
+    pub(crate) local_changed: Signal,
+    /// Told when somebody has answered a leader.
+    pub(crate) answers: Signal,
 }
 
 /// The id of a node.
@@ -101,6 +107,9 @@ impl Process {
             broker: RefCell::new(Broker::new(agenda.any())),
             turns: Signal::default(),
             wake: Signal::default(),
+            handed: Signal::default(),
+            local_changed: Signal::default(),
+            answers: Signal::default(),
             agenda,
         });
         let groups: Vec<Group> =
@@ -266,7 +275,7 @@ impl Process {
     pub(crate) fn forward(&self, to: HomeId, forwarded: &Forwarded) {
         if let Some(outlet) = self.outlets.borrow_mut().get_mut(&to) {
             outlet.push(forwarded);
-            self.wake.notify();
+            self.handed.notify();
         }
     }
 }

@@ -387,13 +387,20 @@ impl Process {
         }
         // What came before may be in the log and not synced yet.
         let (written, process) = (self.disk().written(), Rc::clone(self));
-        self.spawn(async move {
-            process.synced(written).await;
+        let then = move || {
             match point {
                 Some(point) if process.groups.borrow()[group].term == term => process.stored(group, point),
                 _ => process.apply_ready(group),
             }
             process.last_words(group, from, Word::Appended { term, matched, last, round });
+        };
+        if self.disk().synced() >= written {
+            return then();
+        }
+        let process = Rc::clone(self);
+        self.spawn(async move {
+            process.synced(written).await;
+            then();
         });
     }
 
@@ -418,7 +425,7 @@ impl Process {
         }
         self.commit(group);
         self.apply_ready(group);
-        self.turns.notify();
+        self.answers.notify();
     }
 
     /// As a leader: what a majority has is agreed on.
@@ -479,7 +486,7 @@ impl Process {
         }
         self.broadcast(group);
         let mut still = true;
-        self.turns
+        self.answers
             .until(|| {
                 let of = &self.groups.borrow()[group];
                 let Role::Leader(leading) = &of.role else {

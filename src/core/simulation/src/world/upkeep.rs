@@ -121,7 +121,7 @@ impl Process {
             let Some((op, version)) = op else {
                 self.told.set(now);
                 self.turns.notify();
-                self.wake.next().await;
+                self.local_changed.next().await;
                 continue;
             };
             if self.agree(op.clone()).await && self.home.get() == home {
@@ -142,6 +142,7 @@ impl Process {
         };
         let mut outlets = self.outlets.borrow_mut();
         outlets.retain(|home, _| homes.iter().any(|(_, of)| of == home));
+        self.handed.notify();
         for (node, home) in homes.into_iter().filter(|(node, _)| *node != self.node) {
             if let std::collections::btree_map::Entry::Vacant(place) = outlets.entry(home) {
                 place.insert(crate::forward::Outlet::default());
@@ -159,7 +160,7 @@ impl Process {
                 outlet.batch(HomeId(self.home.get()), home)
             };
             let Some(batch) = batch else {
-                self.wake.next().await;
+                self.handed.next().await;
                 continue;
             };
             let ask = move |world: &Rc<World>, answer: Box<dyn FnOnce(bool)>| {
