@@ -40,6 +40,8 @@ pub(crate) struct Connection {
 /// A subscription from its SUBACK on.
 pub(crate) struct Subscription {
     pub(crate) client: usize,
+    /// Which of the client's sessions.
+    pub(crate) session: usize,
     pub(crate) link: u64,
     pub(crate) filter: Arc<str>,
     pub(crate) qos: QoS,
@@ -103,8 +105,9 @@ impl<'a> Tale<'a> {
                 Event::Subscribed { client, link, filter, qos } => {
                     let subscribing = asked.get(&(*client, Arc::clone(filter))).copied().unwrap_or(at);
                     let (client, link, filter, qos) = (*client, *link, Arc::clone(filter), *qos);
+                    let session = sessions.get(&client).copied().unwrap_or(0);
                     let (subscribed, until) = (at, usize::MAX);
-                    tale.subscriptions.push(Subscription { client, link, filter, qos, subscribing, subscribed, until });
+                    tale.subscriptions.push(Subscription { client, session, link, filter, qos, subscribing, subscribed, until });
                 }
                 Event::Unsubscribing { client, filter } => {
                     let of = |of: &&mut Subscription| of.client == *client && of.filter == *filter;

@@ -68,10 +68,8 @@ impl Process {
         let resumes = existing.is_some() && !clean_start;
         let mut ops = Vec::new();
         if let Some(session) = existing {
-            if !resumes {
-                // What the old connection did last must be applied before its session can be settled.
-                self.wait(self.submitted.get()).await;
-            }
+            // What the old connection did last must be applied before its session can be settled.
+            self.wait(self.submitted.get()).await;
             if let Some(due) = self.due_will(shard, session, resumes) {
                 self.publish_due_will(&due).await;
                 ops.push((shard, Op::WillDone { session, epoch: due.epoch }));
@@ -129,10 +127,14 @@ impl Process {
         resumes: bool,
     ) -> Option<DueWill> {
         let (of, now) = (&self.shards.borrow()[usize::from(shard.0)], self.wall());
-        let session = of
-            .session(session)
-            .filter(|session| !session.attached() && (!resumes || session.will_due().is_some_and(|due| due <= now)))?;
-        let message = Arc::clone(&session.will()?.message);
+        let session = of.session(session).filter(|session| !session.attached())?;
+        let will = session.will()?;
+        // One without a delay is due, whatever the clock said of the node that the connection was at.
+        let is_due = will.delay == 0 || session.will_due().is_some_and(|due| due <= now);
+        if resumes && !is_due {
+            return None;
+        }
+        let message = Arc::clone(&will.message);
         Some(DueWill { shard, session: session.id(), epoch: session.epoch(), message })
     }
 

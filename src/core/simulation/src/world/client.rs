@@ -87,10 +87,12 @@ impl Client {
         }
     }
 
-    /// Whether it has nothing left to do.
-    pub(crate) fn is_done(&self) -> bool {
+    /// What it still waits for, if anything.
+    pub(crate) fn is_waiting(&self) -> Option<String> {
         let state = self.state.borrow();
-        state.is_connected && state.outgoing.is_empty() && state.subscribing.is_empty()
+        let (number, under_way, asked) = (self.number, state.outgoing.len(), state.subscribing.len());
+        let is_done = state.is_connected && under_way == 0 && asked == 0;
+        (!is_done).then(|| format!("client {number} waits, {} connected, {under_way} messages, {asked} subscriptions", if state.is_connected { "is" } else { "is not" }))
     }
 
     fn is_connected(&self) -> bool {
@@ -242,9 +244,12 @@ impl Client {
             if state.outgoing.len() + state.subscribing.len() >= WINDOW || !state.is_connected {
                 return;
             }
-            let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce]
+            let any = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce]
                 [agenda.place(5)];
             let retain = agenda.chance(120);
+            // Order is of one QoS: a retained message must not be overtaken by one of another.
+            let own = if self.number.is_multiple_of(2) { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            let qos = if retain { own } else { any };
             let topic: Arc<str> = if retain {
                 format!("r/{}", self.number).into()
             } else {

@@ -34,31 +34,35 @@ impl World {
         }
     }
 
-    /// Something that is not done yet.
+    /// What is not done yet.
     fn unfinished(&self) -> Option<String> {
-        if let Some(client) = self.clients.borrow().iter().find(|client| !client.is_done()) {
-            return Some(format!("client {} is not done", client.number));
-        }
+        let clients = self.clients.borrow();
+        let mut found: Vec<String> = clients.iter().filter_map(|client| client.is_waiting()).collect();
         for node in 0..self.disks.len() {
-            let Some(process) = self.process(node) else { return Some(format!("node {node} is down")) };
-            if process.completed.get() < process.submitted.get() {
-                return Some(format!("node {node} waits for what it has proposed"));
-            }
-            let shards = process.shards.borrow();
-            for (group, shard) in shards.iter().enumerate() {
-                let is_waiting = |session: &&nightjar_shard::Session| {
-                    session.attached() && (session.queued() > 0 || session.received().next().is_some())
-                };
-                if let Some(session) = shard.sessions().find(is_waiting) {
-                    return Some(format!("node {node}: the queue of {} is not empty", session.client_id()));
-                }
-                let leader = (0..self.disks.len()).filter_map(|node| self.process(node)).find(|of| of.leads(group));
-                if leader.is_none_or(|leader| leader.groups.borrow()[group].applied != shard.applied()) {
-                    return Some(format!("node {node} is behind in shard {group}"));
-                }
+            match self.process(node) {
+                Some(process) => self.is_behind(&process, &mut found),
+                None => found.push(format!("node {node} is down")),
             }
         }
-        None
+        (!found.is_empty()).then(|| found.join("; "))
+    }
+
+    fn is_behind(&self, process: &Process, found: &mut Vec<String>) {
+        let (node, done, all) = (process.node, process.completed.get(), process.submitted.get());
+        if done < all {
+            found.push(format!("node {node} waits for {} of its submissions", all - done));
+        }
+        for (group, shard) in process.shards.borrow().iter().enumerate() {
+            let is_waiting = |session: &&nightjar_shard::Session| {
+                session.attached() && (session.queued() > 0 || session.received().next().is_some())
+            };
+            let waiting = shard.sessions().filter(is_waiting);
+            found.extend(waiting.map(|session| format!("the queue of {} is not empty at node {node}", session.client_id())));
+            let leader = (0..self.disks.len()).filter_map(|node| self.process(node)).find(|of| of.leads(group));
+            if leader.is_none_or(|leader| leader.groups.borrow()[group].applied != shard.applied()) {
+                found.push(format!("node {node} is behind in shard {group}"));
+            }
+        }
     }
 
     fn note_state(&self, process: &Process) {
