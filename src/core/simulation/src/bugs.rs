@@ -35,11 +35,19 @@ pub enum Bug {
     ForgetWillOrigin,
     /// A new node's run does not end what was attached to the one before.
     ForgetDeadHomes,
+    /// A connection that ends detaches its session before all that it did is applied.
+    DetachTooSoon,
+    /// A client that comes back to its node at once finds its session before the end of the old connection is applied.
+    ForgetOldConnection,
+    /// Whether a will without a delay is due is asked of the clock of another node than the one that has set it.
+    AskClockForWill,
+    /// The origins of a session that has ended are forgotten while others may be publishing its will.
+    ForgetOriginsAtOnce,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::AcknowledgeBeforeSync,
         Self::SkipEpochCheck,
         Self::RouteAfterSuback,
@@ -56,5 +64,9 @@ impl Bug {
         Self::StaleLeader,
         Self::ForgetWillOrigin,
         Self::ForgetDeadHomes,
+        Self::DetachTooSoon,
+        Self::ForgetOldConnection,
+        Self::AskClockForWill,
+        Self::ForgetOriginsAtOnce,
     ];
 }

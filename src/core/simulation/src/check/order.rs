@@ -1,10 +1,11 @@
 //! Order: of one publisher, one topic and one QoS a session sees messages as they were published; repetitions keep their
 //! place [MQTT-4.6.0].
 //!
-//! To a transient session messages go by more than one way if their publisher moves: of those only what was published on
-//! one connection is compared.
+//! To a transient session, and at QoS 0, messages go by more than one way if their publisher moves: of those only what was
+//! published on one connection is compared.
 
 use super::tale::{Subscription, Tale};
+use nightjar_mqtt::QoS;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What came behind something that was published later.
@@ -14,7 +15,8 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
         let (client, number) = (receipt.client, receipt.number);
         let Some(message) = tale.messages.get(&number) else { continue };
         let is_transient = tale.connections.get(&receipt.link).is_none_or(|of| of.is_clean);
-        let way = match (is_transient, message.links.len()) {
+        let is_live = is_transient || receipt.qos == QoS::AtMostOnce;
+        let way = match (is_live, message.links.len()) {
             (false, _) => None,
             (true, 1) => message.links.first().copied(),
             (true, _) => continue,
@@ -27,7 +29,7 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
         if !tale.subscriptions.iter().any(certain) || !seen.insert((client, receipt.session, number)) {
             continue;
         }
-        let key = (client, receipt.session, message.client, &message.topic, receipt.qos, way);
+        let key = (client, receipt.session, message.client, &message.topic, (message.qos, receipt.qos), way);
         let before = last.insert(key, number).unwrap_or(0);
         if before > number {
             let (publisher, topic) = (message.client, &message.topic);

@@ -100,14 +100,27 @@ impl<'a> Tale<'a> {
                     *sessions.entry(*client).or_insert(0) += 1;
                     tale.ends.entry(*client).or_default().push(at);
                 }
-                Event::Connecting { client, clean: true, .. } => tale.ends.entry(*client).or_default().push(at),
+                Event::Connecting { client, clean: true, .. } => {
+                    // For the client it is another one from here on.
+                    *sessions.entry(*client).or_insert(0) += 1;
+                    tale.ends.entry(*client).or_default().push(at);
+                }
                 Event::Subscribing { client, filter, .. } => drop(asked.insert((*client, Arc::clone(filter)), at)),
                 Event::Subscribed { client, link, filter, qos } => {
                     let subscribing = asked.get(&(*client, Arc::clone(filter))).copied().unwrap_or(at);
                     let (client, link, filter, qos) = (*client, *link, Arc::clone(filter), *qos);
                     let session = sessions.get(&client).copied().unwrap_or(0);
                     let (subscribed, until) = (at, usize::MAX);
-                    tale.subscriptions.push(Subscription { client, session, link, filter, qos, subscribing, subscribed, until });
+                    tale.subscriptions.push(Subscription {
+                        client,
+                        session,
+                        link,
+                        filter,
+                        qos,
+                        subscribing,
+                        subscribed,
+                        until,
+                    });
                 }
                 Event::Unsubscribing { client, filter } => {
                     let of = |of: &&mut Subscription| of.client == *client && of.filter == *filter;

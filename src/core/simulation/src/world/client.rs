@@ -92,7 +92,12 @@ impl Client {
         let state = self.state.borrow();
         let (number, under_way, asked) = (self.number, state.outgoing.len(), state.subscribing.len());
         let is_done = state.is_connected && under_way == 0 && asked == 0;
-        (!is_done).then(|| format!("client {number} waits, {} connected, {under_way} messages, {asked} subscriptions", if state.is_connected { "is" } else { "is not" }))
+        (!is_done).then(|| {
+            format!(
+                "client {number} waits, {} connected, {under_way} messages, {asked} subscriptions",
+                if state.is_connected { "is" } else { "is not" }
+            )
+        })
     }
 
     fn is_connected(&self) -> bool {

@@ -19,8 +19,8 @@ impl World {
         let mut last = None;
         while quiet < CALM {
             if self.agenda.now() >= end {
-                let what = last.unwrap_or_default();
-                self.note(Event::Stuck(what));
+                self.note(Event::Stuck(last.unwrap_or_default()));
+                self.describe_all();
                 break;
             }
             self.agenda.run(self.agenda.now() + LOOK);
@@ -31,6 +31,17 @@ impl World {
             if let Some(process) = self.process(node) {
                 self.note_state(&process);
             }
+        }
+    }
+
+    /// For people: where everybody stands.
+    fn describe_all(&self) {
+        for process in (0..self.disks.len()).filter_map(|node| self.process(node)) {
+            for (group, of) in process.groups.borrow().iter().enumerate() {
+                self.note(Event::Fault(format!("node {} in group {group} {}", process.node, of.describe())));
+            }
+            let (node, serves) = (process.node, process.may_acknowledge());
+            self.note(Event::Fault(format!("node {node} may acknowledge: {serves}")));
         }
     }
 
@@ -57,7 +68,9 @@ impl World {
                 session.attached() && (session.queued() > 0 || session.received().next().is_some())
             };
             let waiting = shard.sessions().filter(is_waiting);
-            found.extend(waiting.map(|session| format!("the queue of {} is not empty at node {node}", session.client_id())));
+            found.extend(
+                waiting.map(|session| format!("the queue of {} is not empty at node {node}", session.client_id())),
+            );
             let leader = (0..self.disks.len()).filter_map(|node| self.process(node)).find(|of| of.leads(group));
             if leader.is_none_or(|leader| leader.groups.borrow()[group].applied != shard.applied()) {
                 found.push(format!("node {node} is behind in shard {group}"));

@@ -79,8 +79,24 @@ impl Process {
         });
     }
 
-    /// Does all that follows from the end of a connection.
+    /// Does all that follows from the end of a connection, when all that it did is applied: of what went to other shards
+    /// nobody could tell who finds the session without a connection.
     fn leave(self: &Rc<Self>, link: u64, has_said_so: bool) {
+        let before = self.submitted.get();
+        if self.completed.get() >= before || self.has(Bug::DetachTooSoon) {
+            return self.detach(link, has_said_so);
+        }
+        if let Some(peer) = self.broker.borrow_mut().peers.get_mut(&link) {
+            peer.is_closing = true;
+        }
+        let process = Rc::clone(self);
+        self.spawn(async move {
+            process.wait(before).await;
+            process.detach(link, has_said_so);
+        });
+    }
+
+    fn detach(self: &Rc<Self>, link: u64, has_said_so: bool) {
         let (durable, filters, subscriber, expiry, sent) = {
             let mut broker = self.broker.borrow_mut();
             let Some(peer) = broker.peers.remove(&link) else { return };

@@ -133,6 +133,20 @@ impl Group {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// Where it stands, for people.
+    pub(crate) fn describe(&self) -> String {
+        let role = match &self.role {
+            Role::Follower => "follows",
+            Role::Candidate(_) => "stands",
+            Role::Leader(_) => "leads",
+        };
+        let (term, leader, base, last) = (self.term, self.leader, self.base, self.last());
+        let (synced, commit, applied) = (self.synced, self.commit, self.applied);
+        format!(
+            "{role} {leader:?} in {term}, log {base:?} to {last:?}, {synced} synced, {commit} agreed, {applied} applied"
+        )
+    }
+
     pub(crate) fn reign(&self) -> (u64, bool) {
         (self.term, self.leads())
     }
@@ -383,7 +397,9 @@ impl Process {
                 matched = Some(matched.unwrap_or(before.0));
                 of.commit = of.commit.max(commit.min(matched.unwrap_or(0)));
             }
-            (last, point) = (of.last().0, matched.and_then(|index| of.point(index)));
+            point = matched.and_then(|index| of.point(index));
+            // If they do not meet there, they may before.
+            last = if matched.is_some() { of.last().0 } else { of.last().0.min(before.0.saturating_sub(1)) };
         }
         // What came before may be in the log and not synced yet.
         let (written, process) = (self.disk().written(), Rc::clone(self));
@@ -417,10 +433,7 @@ impl Process {
                     leading.matched[from] = leading.matched[from].max(index);
                     leading.next[from] = leading.next[from].max(index + 1);
                 }
-                None => {
-                    leading.next[from] =
-                        (leading.matched[from] + 1).max(leading.next[from].saturating_sub(1).min(last + 1))
-                }
+                None => leading.next[from] = (leading.matched[from] + 1).max(last + 1),
             }
         }
         self.commit(group);

@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Entries of a queue that are read together: few, so that queues are often read in parts.
 const PAGE: usize = 5;
 
+/// How late a batch may be that somebody else had proposed, in milliseconds.
+const LATE: u64 = 10_000;
+
 /// The position of what waits for more than `position`: none that is ever reached.
 pub(crate) const fn held(position: u64) -> u64 {
     position | 1 << 63
@@ -191,18 +194,24 @@ impl Process {
         }
     }
 
-    /// What is remembered of an ended session's publications is nothing to anybody any more.
-    fn forget_publisher(&self, shard: ShardId, session: SessionId) {
+    /// What is remembered of an ended session's publications is nothing to anybody any more, once nobody can be publishing
+    /// its will any more.
+    fn forget_publisher(self: &Rc<Self>, shard: ShardId, session: SessionId) {
         if !self.leads(usize::from(shard.0)) {
             return;
         }
-        let session = (shard, session);
-        let known = |of: &ShardId| self.shards.borrow()[usize::from(of.0)].has_publisher(session);
-        let forget = |of| (of, Op::ForgetOrigins { session, tokens: Vec::new() });
-        let mut ops: Vec<_> = self.all_shards().filter(known).map(forget).collect();
-        if !ops.is_empty() {
-            self.submit(&mut ops);
-        }
+        let process = Rc::clone(self);
+        self.spawn(async move {
+            let delay = if process.has(Bug::ForgetOriginsAtOnce) { 0 } else { LATE };
+            process.agenda.sleep(delay).await;
+            let session = (shard, session);
+            let known = |of: &ShardId| process.shards.borrow()[usize::from(of.0)].has_publisher(session);
+            let forget = |of| (of, Op::ForgetOrigins { session, tokens: Vec::new() });
+            let mut ops: Vec<_> = process.all_shards().filter(known).map(forget).collect();
+            if !ops.is_empty() {
+                process.submit(&mut ops);
+            }
+        });
     }
 
     /// PUBACK or PUBCOMP of a client.
