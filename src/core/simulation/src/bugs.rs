@@ -43,11 +43,13 @@ pub enum Bug {
     AskClockForWill,
     /// The origins of a session that has ended are forgotten while others may be publishing its will.
     ForgetOriginsAtOnce,
+    /// When a node takes over the state of a shard, routes to what was being subscribed just then stay behind.
+    LeaveRoutesBehind,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AcknowledgeBeforeSync,
         Self::SkipEpochCheck,
         Self::RouteAfterSuback,
@@ -68,5 +70,6 @@ impl Bug {
         Self::ForgetOldConnection,
         Self::AskClockForWill,
         Self::ForgetOriginsAtOnce,
+        Self::LeaveRoutesBehind,
     ];
 }

@@ -5,6 +5,7 @@ use super::Process;
 use super::far::Recent;
 use super::network::Link;
 use super::packet::Packet;
+use crate::bugs::Bug;
 use nightjar_base::{HomeId, SessionId, ShardId};
 use nightjar_mqtt::{Message, QoS, SubscriptionOptions, topic};
 use nightjar_router::Router;
@@ -190,9 +191,14 @@ impl Process {
     /// Forgets the subscriber of a session that has ended, and its routes.
     pub(crate) fn remove_session(&self, place: (ShardId, SessionId), filters: &[Arc<str>]) {
         let removed = self.broker.borrow_mut().sessions.remove(&place);
-        if let Some(id) = removed {
-            filters.iter().for_each(|filter| self.remove_route(id, filter));
-        }
+        let Some(id) = removed else { return };
+        filters.iter().for_each(|filter| self.remove_route(id, filter));
+        // What a connection has subscribed to may not be in the store yet.
+        let own = match self.broker.borrow_mut().subscribers.get_mut(&id) {
+            Some(subscriber) if !self.has(Bug::LeaveRoutesBehind) => std::mem::take(&mut subscriber.filters),
+            _ => BTreeMap::new(),
+        };
+        own.keys().for_each(|filter| self.remove_route(id, filter));
     }
 
     /// Makes subscribers of all persistent sessions of a shard.

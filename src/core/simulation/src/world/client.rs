@@ -135,7 +135,7 @@ impl Client {
             }
             600..680 if self.number > 0 => self.subscribe(self.any_filter(), QoS::AtMostOnce),
             680..690 if self.number > 0 => self.unsubscribe(),
-            690..710 => self.send_again(),
+            690..710 => self.send_again(false),
             710..725 => {
                 self.disconnect();
                 agenda.sleep(agenda.between(0, 2_500)).await;
@@ -288,10 +288,10 @@ impl Client {
     }
 
     /// What is under way is sent again, in order: after CONNACK, or out of impatience as clients of MQTT 3.1 do.
-    fn send_again(&self) {
+    fn send_again(&self, is_resumed: bool) {
         let Some(link) = self.state.borrow().link.clone() else { return };
         let state = self.state.borrow();
-        for outgoing in &state.outgoing {
+        for outgoing in state.outgoing.iter().filter(|outgoing| is_resumed || !outgoing.is_received) {
             let packet = match outgoing.is_received {
                 true => Packet::PubRel(outgoing.id),
                 false => self.noted(&link, outgoing, true),
@@ -389,23 +389,26 @@ impl Client {
             self.begin_anew();
         }
         self.state.borrow_mut().is_connected = true;
-        self.send_again();
+        self.send_again(true);
         self.signal.notify();
     }
 
-    fn acknowledged(&self, id: u16, is_received: bool) {
+    /// PUBACK or PUBREC has come; whether for the first time.
+    fn acknowledged(&self, id: u16, is_received: bool) -> bool {
         let state = &mut *self.state.borrow_mut();
-        let Some(at) = state.outgoing.iter().position(|outgoing| outgoing.id == id) else { return };
+        let Some(at) = state.outgoing.iter().position(|outgoing| outgoing.id == id) else { return false };
         let outgoing = &mut state.outgoing[at];
         if (outgoing.qos == QoS::ExactlyOnce) != is_received {
-            return;
+            return false;
         }
-        if !std::mem::replace(&mut outgoing.is_received, true) {
+        let is_first = !std::mem::replace(&mut outgoing.is_received, true);
+        if is_first {
             self.world.note(Event::Acknowledged { client: self.number, number: outgoing.number });
         }
         if !is_received {
             state.outgoing.remove(at);
         }
+        is_first
     }
 
     fn completed(&self, id: u16) {
@@ -442,11 +445,11 @@ impl Client {
             }
             Packet::ConnAck { present, .. } => self.accepted(link, present),
             Packet::Publish(publish) => self.published(link, publish),
-            Packet::PubAck(id) => self.acknowledged(id, false),
-            Packet::PubRec(id) => {
-                self.acknowledged(id, true);
-                self.answer(link, Packet::PubRel(id));
-            }
+            Packet::PubAck(id) => drop(self.acknowledged(id, false)),
+            // One that comes again is of a PUBLISH that was sent again: PUBREL is on its way.
+            Packet::PubRec(id) if !self.acknowledged(id, true) => {}
+            // Never late: the identifier may stand for another message soon.
+            Packet::PubRec(id) => self.world.to_node(link, Packet::PubRel(id)),
             Packet::PubRel(id) => {
                 self.state.borrow_mut().incoming.remove(&id);
                 self.answer(link, Packet::PubComp(id));

@@ -40,6 +40,18 @@ impl World {
             for (group, of) in process.groups.borrow().iter().enumerate() {
                 self.note(Event::Fault(format!("node {} in group {group} {}", process.node, of.describe())));
             }
+            for (link, peer) in &process.broker.borrow().peers {
+                let (next, under_way, session) = (peer.out.next(), peer.out.under_way(), peer.durable.session);
+                let head = process.shards.borrow()[usize::from(peer.durable.shard.0)]
+                    .session(session)
+                    .map(|of| (of.head(), of.next_sequence(), of.received().collect::<Vec<_>>()));
+                let (lags, waits) = (peer.lagging, peer.pending.front().map(|(at, _)| *at));
+                let what = format!(
+                    "node {} link {link} of {}: next {next}, {under_way} under way, queue {head:?}, lags {lags}, waits for {waits:?}",
+                    process.node, peer.client_id
+                );
+                self.note(Event::Fault(what));
+            }
             let (node, serves) = (process.node, process.may_acknowledge());
             self.note(Event::Fault(format!("node {node} may acknowledge: {serves}")));
         }
