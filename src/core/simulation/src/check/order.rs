@@ -2,7 +2,7 @@
 //! place [MQTT-4.6.0].
 //!
 //! To a transient session, and at QoS 0, messages go by more than one way if their publisher moves: of those only what was
-//! published on one connection is compared.
+//! published on one connection and came on one is compared.
 
 use super::tale::{Subscription, Tale};
 use nightjar_mqtt::QoS;
@@ -18,7 +18,7 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
         let is_live = is_transient || receipt.qos == QoS::AtMostOnce;
         let way = match (is_live, message.links.len()) {
             (false, _) => None,
-            (true, 1) => message.links.first().copied(),
+            (true, 1) => message.links.first().map(|link| (*link, receipt.link)),
             (true, _) => continue,
         };
         // Somebody who comes between two attempts gets the second.

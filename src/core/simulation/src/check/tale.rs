@@ -214,12 +214,17 @@ impl<'a> Tale<'a> {
             && !self.connections.values().filter(is_late).any(may_come_late)
     }
 
+    /// Whether a CONNECT may still do its work at `at`, though its client may have given up on it.
+    pub(crate) fn is_late(&self, connection: &Connection, at: usize) -> bool {
+        connection.connected.is_none()
+            && connection.connecting < at
+            && self.time(connection.connecting) + LATE > self.time(at)
+    }
+
     /// Whether a CONNECT that was given up on may still do its work then.
     pub(crate) fn has_late_connect(&self, client: usize, at: usize, only_clean: bool) -> bool {
-        self.connections.values().any(|of| {
-            let is_asked = of.client == client && (of.is_clean || !only_clean) && of.connected.is_none();
-            is_asked && of.connecting < at && self.time(of.connecting) + LATE > self.time(at)
-        })
+        let of_client = self.connections.values().filter(|of| of.client == client && (of.is_clean || !only_clean));
+        of_client.into_iter().any(|of| self.is_late(of, at))
     }
 
     /// Whether the subscription is one of a persistent session.

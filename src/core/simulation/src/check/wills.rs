@@ -36,8 +36,11 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
 /// Whether another CONNECT of the client was under way when the connection ended: it may take the session with the will.
 fn is_overtaken(tale: &Tale<'_>, connection: &Connection) -> bool {
     let Some(over) = connection.over else { return false };
-    let of_client = tale.connections.values().filter(|of| of.client == connection.client);
-    of_client.into_iter().any(|of| of.connecting < over && of.served.is_some_and(|served| served > over))
+    let of_client = tale.connections.values().filter(|of| of.client == connection.client && of.connecting < over);
+    of_client.into_iter().any(|of| match of.served {
+        Some(served) => served > over,
+        None => tale.is_late(of, over),
+    })
 }
 
 #[cfg(test)]

@@ -75,6 +75,10 @@ impl World {
         if done < all {
             found.push(format!("node {node} waits for {} of its submissions", all - done));
         }
+        let broker = process.broker.borrow();
+        let is_under_way = |peer: &&super::broker::Peer| peer.out.under_way() > 0 || !peer.waiting.is_empty();
+        let sending = broker.peers.values().filter(is_under_way);
+        found.extend(sending.map(|peer| format!("node {node} still sends to {}", peer.client_id)));
         for (group, shard) in process.shards.borrow().iter().enumerate() {
             let is_waiting = |session: &&nightjar_shard::Session| {
                 session.attached() && (session.queued() > 0 || session.received().next().is_some())

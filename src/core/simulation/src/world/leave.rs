@@ -88,6 +88,7 @@ impl Process {
         }
         if let Some(peer) = self.broker.borrow_mut().peers.get_mut(&link) {
             peer.is_closing = true;
+            peer.pending.clear();
         }
         let process = Rc::clone(self);
         self.spawn(async move {
