@@ -184,7 +184,9 @@ fn is_own_work(op: &Op) -> bool {
         // Wills and what a member of a group left behind: known again by their origins.
         Op::EnqueueFrom { origin, .. } | Op::RetainFrom { origin, .. } => origin.token >= OWN_WORK,
         Op::Detach { .. } | Op::WillDone { .. } | Op::DetachHome { .. } => true,
-        Op::Expire { .. } | Op::Forget { .. } | Op::Acknowledge { .. } | Op::Received { .. } => true,
+        // Not `Received`: the client may have completed the exchange elsewhere by then, and would be taken to wait for PUBREL.
+        // Without it the message is sent again under its identifier, which the client knows.
+        Op::Expire { .. } | Op::Forget { .. } | Op::Acknowledge { .. } => true,
         Op::ForgetOrigins { tokens, .. } => tokens.is_empty(),
         _ => false,
     }
@@ -324,6 +326,19 @@ mod tests {
         proposer.applied(shard, Batch { home: 8, sequence: 3 }, Applied::Applied, Tick(6));
         assert_eq!(proposer.completed().0, 2);
         assert_eq!(apply(&mut proposer, 0, 3), 3);
+    }
+
+    #[test]
+    fn what_a_client_had_received_is_not_told_late() {
+        let mut proposer = Proposer::new(7, 1);
+        let received = Op::Received { session: SessionId(9), sequences: vec![78] };
+        let acknowledged = Op::Acknowledge { session: SessionId(9), sequences: vec![77] };
+        let ops = [(ShardId(0), received), (ShardId(0), acknowledged.clone())];
+        proposer.take(&[2], &mut ops.into());
+        assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), 1);
+        proposer.begin_again(8);
+        let batches = proposer.to_send(ShardId(0), Tick(1));
+        assert_eq!(Store::decode_batch(&batches[0]), [idle(), acknowledged]);
     }
 
     #[test]
