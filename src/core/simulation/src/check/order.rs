@@ -24,7 +24,7 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
         // Somebody who comes between two attempts gets the second.
         let certain = |of: &Subscription| {
             let is_own = of.client == client && of.session == receipt.session;
-            is_own && of.matches(&message.topic) && of.subscribed < message.first
+            is_own && of.matches(&message.topic) && of.subscribed < message.first && of.until > receipt.at
         };
         if !tale.subscriptions.iter().any(certain) || !seen.insert((client, receipt.session, number)) {
             continue;

@@ -77,6 +77,8 @@ pub(crate) struct Leading {
     /// The next entry for each node, and up to where its log is known to be the same.
     next: Vec<u64>,
     matched: Vec<u64>,
+    /// Whether it is still looked for where a node's log begins to differ.
+    seeks: Vec<bool>,
     /// The last round of questions, and which one each node has answered.
     round: u64,
     rounds: Vec<u64>,
@@ -214,6 +216,7 @@ impl Process {
             of.role = Role::Leader(Leading {
                 next: vec![last + 1; count],
                 matched: vec![0; count],
+                seeks: vec![false; count],
                 round: 0,
                 rounds: vec![0; count],
                 first: last + 1,
@@ -275,7 +278,9 @@ impl Process {
                     let from = place(base.0, next);
                     let sent: Vec<Entry> = entries[from..].iter().take(MOST).cloned().collect();
                     let before = if from == 0 { *base } else { (next - 1, entries[from - 1].term) };
-                    leading.next[node] += sent.len() as u64;
+                    if !leading.seeks[node] {
+                        leading.next[node] += sent.len() as u64;
+                    }
                     Word::Append { term: *term, before, entries: sent, commit: *commit, round: leading.round }
                 }
             };
@@ -432,8 +437,12 @@ impl Process {
                 Some(index) => {
                     leading.matched[from] = leading.matched[from].max(index);
                     leading.next[from] = leading.next[from].max(index + 1);
+                    leading.seeks[from] = false;
                 }
-                None => leading.next[from] = (leading.matched[from] + 1).max(last + 1),
+                None => {
+                    leading.seeks[from] = true;
+                    leading.next[from] = (leading.matched[from] + 1).max(leading.next[from].min(last + 1));
+                }
             }
         }
         self.commit(group);
