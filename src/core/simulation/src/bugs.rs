@@ -45,11 +45,13 @@ pub enum Bug {
     ForgetOriginsAtOnce,
     /// When a node takes over the state of a shard, routes to what was being subscribed just then stay behind.
     LeaveRoutesBehind,
+    /// A process that goes on as another takes routes for known that it told before the cluster knew of it.
+    TellRoutesOfUnknownHome,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AcknowledgeBeforeSync,
         Self::SkipEpochCheck,
         Self::RouteAfterSuback,
@@ -71,5 +73,6 @@ impl Bug {
         Self::AskClockForWill,
         Self::ForgetOriginsAtOnce,
         Self::LeaveRoutesBehind,
+        Self::TellRoutesOfUnknownHome,
     ];
 }

@@ -11,6 +11,11 @@ use std::collections::BTreeMap;
 pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
     let mut counts = BTreeMap::new();
     for receipt in tale.receipts.iter().filter(|of| of.qos == QoS::ExactlyOnce && !of.retain) {
+        let publisher = tale.messages.get(&receipt.number).map_or(receipt.client, |of| of.client);
+        if tale.has_late_connect(publisher, receipt.at, true) {
+            // Nobody can say whether its session is still the one that published it.
+            continue;
+        }
         let is_transient = tale.connections.get(&receipt.link).is_some_and(|of| of.is_clean);
         if is_transient && tale.messages.get(&receipt.number).is_some_and(|of| of.links.len() > 1) {
             continue;

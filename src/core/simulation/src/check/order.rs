@@ -21,6 +21,12 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
             (true, 1) => message.links.first().map(|link| (*link, receipt.link)),
             (true, _) => continue,
         };
+        // What is not kept for who is away may come to him when it is published again.
+        let was_there =
+            tale.connections.get(&receipt.link).is_some_and(|of| of.connected.is_some_and(|at| at < message.first));
+        if is_live && !was_there {
+            continue;
+        }
         // Somebody who comes between two attempts gets the second.
         let certain = |of: &Subscription| {
             let is_own = of.client == client && of.session == receipt.session;

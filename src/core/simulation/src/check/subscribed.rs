@@ -19,7 +19,9 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
         let (client, link) = (subscription.client, subscription.link);
         for (number, message) in &tale.messages {
             let Some(acknowledged) = message.acknowledged else { continue };
-            let is_due = message.first > subscription.subscribed && acknowledged < subscription.until;
+            // Nor does it come to who has unsubscribed meanwhile.
+            let stays = tale.time(subscription.until) >= tale.time(acknowledged).saturating_add(ON_ITS_WAY);
+            let is_due = message.first > subscription.subscribed && stays;
             let lives = |link: u64| tale.lives(link, acknowledged, ON_ITS_WAY);
             let publisher_lives = message.links.iter().all(|link| process_lives(tale, *link, acknowledged));
             if is_due

@@ -538,7 +538,7 @@ impl Process {
         let written = self.disk().write(Record::Snapshot { group, rows, standing });
         let process = Rc::clone(self);
         self.spawn(async move {
-            process.synced(written).await;
+            process.disk().signal.until(|| process.disk().synced() >= written).await;
             let term = {
                 let of = &mut process.groups.borrow_mut()[group];
                 (of.base, of.synced, of.commit, of.applied) = (standing, standing.0, standing.0, standing.0);

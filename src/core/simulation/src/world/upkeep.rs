@@ -124,6 +124,12 @@ impl Process {
                 self.local_changed.next().await;
                 continue;
             };
+            let is_known = self.control.borrow().node_of(HomeId(home)).is_some();
+            if !is_known && !self.has(Bug::TellRoutesOfUnknownHome) {
+                // Nothing is taken of a process that the cluster does not know.
+                self.agenda.sleep(AGAIN).await;
+                continue;
+            }
             if self.agree(op.clone()).await && self.home.get() == home {
                 self.local.borrow_mut().told(&op);
                 if let Some(version) = version {
