@@ -38,6 +38,8 @@ pub mod raft;
 mod recover;
 mod sentry;
 pub mod settle;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod stuck;
 #[cfg(test)]

@@ -41,7 +41,7 @@ mod snapshot;
 mod spares;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 pub use config::{Durability, Fatal, StoreConfig};

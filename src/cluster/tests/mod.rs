@@ -2,29 +2,27 @@
 // A test may wait by the clock.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use super::engine::{Desk, Ear, Engine};
-use super::raft::{Groups, Pace, Parts};
-use super::settle::Settling;
-use super::wire::{BoxFuture, Lane, Peer, Port, Refusal, Request, Service, Switch};
+pub(super) mod node;
+
+use super::engine::Ear;
+use super::raft::Pace;
+use super::wire::Switch;
 use crate::env::clock::Clock;
 use crate::env::task;
-use crate::store::{Replication, Sink, Store, StoreConfig, Waiter};
-use bytes::Bytes;
+use crate::store::{Sink, Store, StoreConfig, Waiter};
 use nightjar_base::{HomeId, NodeId, Position, SessionId, ShardId, Wall};
-use nightjar_control::{Control, ControlEffect};
+use nightjar_control::ControlEffect;
 use nightjar_mqtt::{Message, QoS};
 use nightjar_shard::{Effect, NEVER, Op, QueueLimits, Target};
-use parking_lot::Mutex;
+use node::{Door, Plan, Works};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 const SHARDS: u16 = 3;
-const PACE: Pace = Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150), kept: 20 };
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Nobody listens.
@@ -40,30 +38,6 @@ impl Ear for Deaf {
     fn gone(&self, _: HomeId) {}
 }
 
-/// Hands requests to an engine that may not be there yet.
-#[derive(Default)]
-struct Door(Mutex<Option<(Arc<Engine>, Arc<Settling>)>>);
-
-impl Service for Door {
-    fn handle(&self, from: &Peer, _: Lane, request: Request) -> BoxFuture<'static, Result<Bytes, Refusal>> {
-        let (parts, from) = (self.0.lock().clone(), from.node);
-        Box::pin(async move {
-            match parts {
-                Some((_, settling)) if Settling::takes(request.kind) => settling.handle(from, request).await,
-                Some((engine, _)) => engine.handle(request).await,
-                None => Err(Refusal::new(9, "not yet")),
-            }
-        })
-    }
-
-    fn probe(&self, _: u8, _: Bytes) -> BoxFuture<'static, Result<Bytes, Refusal>> {
-        Box::pin(async { Err(Refusal::new(9, "no")) })
-    }
-
-    fn connected(&self, _: &Peer, _: Lane) {}
-    fn lost(&self, _: &Peer, _: Lane) {}
-}
-
 /// The newest submission that was said to be applied.
 #[derive(Default)]
 struct Newest(AtomicU64);
@@ -76,15 +50,18 @@ impl Waiter for Newest {
 }
 
 struct Node {
-    id: NodeId,
+    works: Works,
     home: u64,
-    store: Store,
-    groups: Arc<Groups>,
-    settling: Arc<Settling>,
-    runs: [task::Task<()>; 2],
     acknowledged: Arc<Newest>,
     submitted: u64,
-    _port: Arc<Port>,
+}
+
+impl std::ops::Deref for Node {
+    type Target = Works;
+
+    fn deref(&self) -> &Works {
+        &self.works
+    }
 }
 
 impl Node {
@@ -95,39 +72,19 @@ impl Node {
             checkpoint_interval: Duration::from_millis(20),
             ..StoreConfig::new(folder)
         };
-        let opened = Store::open(config).unwrap();
-        let id = NodeId(opened.store().node());
-        let control = Arc::new(Mutex::new(Control::load(SHARDS, opened.store().tables()).unwrap()));
-        let wake = Arc::new(Notify::new());
-        let waker = Arc::clone(&wake);
-        let replication = Replication {
-            control: Arc::clone(&control) as _,
-            submitted: Box::new(move || waker.notify_one()),
+        let plan = Plan {
+            opened: Store::open(config).unwrap(),
+            home: HomeId(home),
+            clock: Clock::machine(),
+            pace: Pace { heartbeat: Duration::from_millis(30), election: Duration::from_millis(150), kept: 20 },
             most_held: 1 << 20,
-            founding: None,
+            sink: Box::new(Deaf),
+            ear: Arc::new(Deaf),
+            door: Door::new(Box::new(|_, request| Err(request))),
+            agreed: Box::new(|desk| desk),
         };
-        let (store, applier, proposals) = opened.start_replicated(Box::new(Deaf), replication).unwrap();
-        let door = Arc::new(Door::default());
-        let peer = Peer { node: id, home: HomeId(home), name: "node".into() };
-        let port = Arc::new(switch.join(peer, Arc::clone(&door) as _));
-        let (deaf, clock) = (Arc::new(Deaf), Clock::machine());
-        let desk = Desk::new(HomeId(home), SHARDS, proposals, control, deaf, wake, clock);
-        let parts = Parts {
-            store: store.clone(),
-            applier: Arc::new(Mutex::new(applier)),
-            agreed: Arc::clone(&desk) as _,
-            transport: Arc::clone(&port) as _,
-            pace: PACE,
-            shards: PACE,
-        };
-        let groups = Arc::new(Groups::start(parts).await.unwrap());
-        let turns = desk.turns();
-        let transport: Arc<dyn super::wire::Transport> = Arc::clone(&port) as _;
-        let engine = Engine::new(id, desk, Arc::clone(&groups), Arc::clone(&transport));
-        let settling = Settling::new(id, store.clone(), Arc::clone(&groups), transport, Clock::machine(), turns);
-        *door.0.lock() = Some((Arc::clone(&engine), Arc::clone(&settling)));
-        let runs = [task::spawn(engine.run()), task::spawn(Arc::clone(&settling).run())];
-        Self { id, home, store, groups, settling, runs, acknowledged: Arc::default(), submitted: 0, _port: port }
+        let works = Works::start(plan, switch).await;
+        Self { works, home, acknowledged: Arc::default(), submitted: 0 }
     }
 
     fn submit(&mut self, ops: Vec<(ShardId, Op)>) {
@@ -140,10 +97,7 @@ impl Node {
     }
 
     async fn stop(self, switch: &Switch) {
-        switch.leave(self.id);
-        self.runs.iter().for_each(task::Task::abort);
-        self.groups.stop().await;
-        self.store.stop();
+        self.works.stop(switch).await;
     }
 }
 

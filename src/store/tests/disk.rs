@@ -13,16 +13,16 @@ use std::sync::Arc;
 const SECTOR: usize = 512;
 
 /// A small generator, so that a run is told by its seed.
-pub(super) struct Random(pub(super) u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 16
     }
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
@@ -52,11 +52,12 @@ struct State {
     fail_at: u64,
     capacity: u64,
     syncs: u64,
+    lies: bool,
 }
 
 /// The disk; clones are the same one.
 #[derive(Clone)]
-pub(super) struct SimDisk(Arc<Mutex<State>>);
+pub(crate) struct SimDisk(Arc<Mutex<State>>);
 
 fn dead() -> io::Error {
     io::Error::other("the power is off")
@@ -109,7 +110,7 @@ fn write(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 }
 
 impl SimDisk {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             inodes: Vec::new(),
             names: Names::new(),
@@ -120,34 +121,40 @@ impl SimDisk {
             fail_at: u64::MAX,
             capacity: u64::MAX,
             syncs: 0,
+            lies: false,
         })))
     }
 
     /// The power goes off in the `n`th call from now.
-    pub(super) fn fail_in(&self, n: u64) {
+    pub(crate) fn fail_in(&self, n: u64) {
         let mut state = self.0.lock();
         state.fail_at = state.calls + n.max(1);
     }
 
-    pub(super) fn set_capacity(&self, bytes: u64) {
+    pub(crate) fn set_capacity(&self, bytes: u64) {
         self.0.lock().capacity = bytes;
     }
 
-    pub(super) fn used(&self) -> u64 {
+    /// From now on it says that it has synced what it has not.
+    pub(crate) fn lie(&self) {
+        self.0.lock().lies = true;
+    }
+
+    pub(crate) fn used(&self) -> u64 {
         self.0.lock().used()
     }
 
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.0.lock().calls
     }
 
-    pub(super) fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.0.lock().syncs
     }
 
     /// Power off and on: of what was not synced, any part may have reached the disk, in 512-byte sectors; of the names,
     /// any first part of what was done to them.
-    pub(super) fn power_cut(&self) {
+    pub(crate) fn power_cut(&self) {
         let mut state = self.0.lock();
         let State { inodes, names, durable_names, unsynced_names, random, .. } = &mut *state;
         let kept = random.below(unsynced_names.len() as u64 + 1);
@@ -178,7 +185,7 @@ impl SimDisk {
     }
 
     /// Another disk with all that was written to this one, as after the end of a process without a power cut.
-    pub(super) fn image(&self) -> Self {
+    pub(crate) fn image(&self) -> Self {
         let image = Self::new(0);
         {
             let (state, mut copy) = (self.0.lock(), image.0.lock());
@@ -194,7 +201,7 @@ impl SimDisk {
     }
 
     /// Changes a file behind everybody's back.
-    pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.0.lock();
         let at = state.inode(name).unwrap();
         let inode = &mut state.inodes[at];
@@ -244,6 +251,9 @@ impl File for SimFile {
             return Err(dead());
         }
         state.syncs += 1;
+        if state.lies {
+            return Ok(());
+        }
         let inode = &mut state.inodes[self.inode];
         for (offset, bytes) in std::mem::take(&mut inode.unsynced) {
             write(&mut inode.durable, offset, &bytes);
@@ -302,16 +312,29 @@ impl Files for SimDisk {
 
 /// Tables that lose power together with a disk: a chunk is there whole, or not at all. Now and then they fail for no
 /// reason, and want to be opened again.
-pub(super) struct SimTables {
+pub(crate) struct SimTables {
     rows: MemoryEngine,
     disk: SimDisk,
     /// Of how many writes one fails; 0: none.
-    pub(super) moods: u64,
+    pub(crate) moods: u64,
 }
 
 impl SimTables {
-    pub(super) fn new(disk: &SimDisk, moods: u64) -> Self {
+    pub(crate) fn new(disk: &SimDisk, moods: u64) -> Self {
         Self { rows: MemoryEngine::default(), disk: disk.clone(), moods }
+    }
+
+    /// The same rows as of now, on another disk.
+    pub(crate) fn image(&self, disk: &SimDisk) -> Self {
+        let mut rows = Vec::new();
+        let mut each = |key: &[u8], value: &[u8]| {
+            rows.push(Change { key: key.to_vec(), value: Some(value.to_vec()) });
+            ControlFlow::Continue(())
+        };
+        self.rows.range(&[], &[0xff; 64], &mut each).unwrap();
+        let image = Self::new(disk, self.moods);
+        image.rows.write(&rows).unwrap();
+        image
     }
 }
 

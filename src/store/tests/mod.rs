@@ -7,9 +7,10 @@ mod damage;
 mod disk;
 mod real;
 mod replica;
+mod simulated;
 
 use super::{Durability, Opened, Sink, Store, StoreConfig, StoreError, Waiter};
-use disk::{SimDisk, SimTables};
+pub(crate) use disk::{Random, SimDisk, SimTables};
 use nightjar_base::{Position, SessionId, ShardId, Wall};
 use nightjar_mqtt::{Message, QoS};
 use nightjar_shard::{Effect, NEVER, Op, QueueLimits, Target};
@@ -66,7 +67,8 @@ pub(super) fn small(durability: Durability) -> StoreConfig {
     }
 }
 
-fn open(config: StoreConfig, disk: &SimDisk, tables: &Arc<SimTables>) -> Result<Opened, StoreError> {
+/// Opens the store whose disk and tables these are.
+pub(crate) fn open(config: StoreConfig, disk: &SimDisk, tables: &Arc<SimTables>) -> Result<Opened, StoreError> {
     Opened::open_with(config, Arc::new(disk.clone()), Arc::clone(tables) as _, None)
 }
 
