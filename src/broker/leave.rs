@@ -4,9 +4,11 @@ use super::connection::{Connection, Durable, End};
 use super::peer::Close;
 use super::ports::Publication;
 use super::{Broker, stats, turn};
-use nightjar_base::{ClientId, SessionId, ShardId, Wall};
+use crate::store::{Store, Waiter};
+use nightjar_base::{ClientId, Position, SessionId, ShardId, Wall};
 use nightjar_mqtt::Message;
 use nightjar_shard::{ALONE, Op, Will};
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// A will whose time has come.
@@ -36,8 +38,8 @@ fn as_published(will: &Arc<Message>, now: Wall) -> Arc<Message> {
 }
 
 impl Connection {
-    /// Does all that follows from the end of the connection. Nothing here waits: the order of submissions is enough,
-    /// since whoever attaches next submits after this.
+    /// Does all that follows from the end of the connection. Nothing here waits: on a node alone the order of submissions is
+    /// enough, since whoever attaches next submits after this. For a cluster see [`Broker::submit_in_turn`].
     pub(crate) fn leave(&mut self, end: &End) {
         self.forget_note();
         stats::add(|s| &s.disconnections, 1);
@@ -66,12 +68,11 @@ impl Connection {
         for message in shared {
             self.broker.redistribute(&message, self.subscriber.id, None, &mut ops, now);
         }
+        let mut last = Vec::new();
         if let Some(durable) = self.durable {
-            self.detach(durable, end, sent, &mut ops, now);
+            self.detach(durable, end, sent, &mut last, now);
         }
-        if !ops.is_empty() {
-            self.broker.store.submit(&mut ops, None);
-        }
+        self.broker.submit_in_turn(ops, last);
         self.broker.registry.disconnected(&self.peer);
         self.peer.set_gone();
     }
@@ -109,7 +110,39 @@ impl Connection {
     }
 }
 
+/// Ops that are submitted when all that was submitted before them is applied.
+struct InTurn {
+    store: Store,
+    ops: Mutex<Vec<(ShardId, Op)>>,
+}
+
+impl Waiter for InTurn {
+    fn durable(self: Arc<Self>, _: Position) {
+        let mut ops = std::mem::take(&mut *self.ops.lock());
+        self.store.submit(&mut ops, None);
+    }
+}
+
 impl Broker {
+    /// Submits `ops`, and then `last`, which says that a connection is over.
+    ///
+    /// In a cluster each shard has a leader of its own, and what goes to one may be held up while another has agreed. A
+    /// client whose session has no connection is let in at any node without asking this one; what it had published here
+    /// would come behind what it publishes there, or once more when nobody remembers its origin. So the session keeps its
+    /// connection until all that was submitted here is applied.
+    fn submit_in_turn(&self, mut ops: Vec<(ShardId, Op)>, mut last: Vec<(ShardId, Op)>) {
+        let is_settled = self.others.is_none() || (ops.is_empty() && self.store.applied() >= self.store.submitted());
+        if is_settled || last.is_empty() {
+            ops.append(&mut last);
+        }
+        if !ops.is_empty() {
+            self.store.submit(&mut ops, None);
+        }
+        if !last.is_empty() {
+            self.store.barrier(Arc::new(InTurn { store: self.store.clone(), ops: Mutex::new(last) }));
+        }
+    }
+
     /// Publishes a will. Where no more may be retained it reaches those who are subscribed alone.
     pub(crate) fn publish_will(
         &self,

@@ -24,6 +24,9 @@ const AGREEING: Duration = Duration::from_secs(2);
 /// How often a session that somebody else takes meanwhile is taken from him.
 const TRIES: usize = 4;
 
+/// Processes that went last, of which something may still be under way.
+const GRAVES: usize = 32;
+
 /// What a client is told that cannot be let in here and now.
 pub(super) const CUT_OFF: (ReasonCode, &str) =
     (ReasonCode::ServerUnavailable, "this node cannot reach the rest of the cluster");
@@ -154,12 +157,30 @@ impl Broker {
                 let session = store.client(client_id).filter(elsewhere);
                 session.map(|session| Holder { home: session.home(), epoch: session.epoch() })
             };
-            let Some(holder) = holder else { return Ok(()) };
+            let Some(holder) = holder else {
+                self.bury_everywhere(shard);
+                return Ok(());
+            };
             if !self.evict(others, holder, client_id).await {
                 return Err(CUT_OFF);
             }
         }
         Err((ReasonCode::ServerBusy, "others use the client id"))
+    }
+
+    /// A process that `shard` knows to be over may not be so for another shard yet, which would still take what it had
+    /// proposed for a client: this node says so there, before it proposes anything of that client's itself.
+    fn bury_everywhere(&self, shard: ShardId) {
+        let known: Vec<u64> = self.store.lock(shard).buried().take(GRAVES).collect();
+        let (mut ops, now) = (Vec::new(), self.clock.now());
+        for of in (0..self.store.shard_count()).map(ShardId).filter(|of| *of != shard) {
+            let store = self.store.lock(of);
+            let missing = known.iter().filter(|home| !store.is_buried(**home));
+            ops.extend(missing.map(|home| (of, Op::DetachHome { home: *home, now })));
+        }
+        if !ops.is_empty() {
+            self.store.submit(&mut ops, None);
+        }
     }
 
     async fn evict(&self, others: &Arc<dyn Others>, holder: Holder, client_id: &ClientId) -> bool {
@@ -231,12 +252,15 @@ impl Broker {
     }
 
     /// Ends the connection that a client has here since `epoch`, because it comes in elsewhere. Returns when all that it
-    /// did is in the store.
+    /// did is in the store, and that it is over.
     pub async fn evicted(&self, client_id: &str, epoch: u64) {
         if let Some(peer) = self.end_connection(client_id, epoch) {
             peer.wait_gone().await;
         }
-        self.store.wait(self.store.submitted()).await;
+        // Only when all is applied is it submitted that the connection is over.
+        for _ in 0..2 {
+            self.store.wait(self.store.submitted()).await;
+        }
     }
 
     /// Ends the connections that wait for an acknowledgement which this node cannot give, or all of them.

@@ -26,12 +26,16 @@ pub(super) enum Bug {
     AppliedTwice,
     /// QoS 2 publications carry no origin.
     NoOrigins,
+    /// A session is let go of while what its connection submitted is under way.
+    EarlyDetach,
+    /// Who comes in leaves it to the leaders of all shards to hear that its last process is over.
+    LateBurial,
     /// Who comes in does not see to it that its connection elsewhere is over.
     NoEviction,
 }
 
 /// All of them.
-pub(super) const ALL: [Bug; 8] = [
+pub(super) const ALL: [Bug; 10] = [
     Bug::LyingDisk,
     Bug::NoEpoch,
     Bug::NoLease,
@@ -39,6 +43,8 @@ pub(super) const ALL: [Bug; 8] = [
     Bug::Wiped,
     Bug::AppliedTwice,
     Bug::NoOrigins,
+    Bug::EarlyDetach,
+    Bug::LateBurial,
     Bug::NoEviction,
 ];
 

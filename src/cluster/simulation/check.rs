@@ -103,7 +103,8 @@ fn order(ledger: &Ledger, received: &[Received], wrong: &mut Vec<String>) {
                 let (publisher, number) = *publication;
                 let newest = newest.entry((publisher, of.topic, of.exactly_once)).or_default();
                 if number < *newest {
-                    wrong.push(format!("client {client} gets {publication:?} behind {newest}"));
+                    let qos = if of.exactly_once { 2 } else { 1 };
+                    wrong.push(format!("client {client} gets {publication:?} at QoS {qos} behind {newest}"));
                 }
                 *newest = number.max(*newest);
             }

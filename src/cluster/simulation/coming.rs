@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 /// Looks at who has the session before it is given up.
-const TRIES: usize = 3;
+const TRIES: usize = 4;
 const AGAIN: Duration = Duration::from_millis(50);
-/// How long the other nodes have to agree, and to end a connection.
-const AGREEING: Duration = Duration::from_secs(5);
+/// How long the other nodes have to agree.
+const AGREEING: Duration = Duration::from_secs(2);
+/// How long they have to end a connection.
+const EVICTING: Duration = Duration::from_secs(5);
 
 /// Lets a client in; nothing if it cannot be, now.
 pub(super) async fn come_in(world: &Arc<World>, site: &Arc<Site>, client: usize) -> Option<Arc<Connection>> {
@@ -97,10 +99,30 @@ async fn make_ours(site: &Arc<Site>, shard: ShardId, client: usize) -> Option<()
             let session = state.client(&client_id(client)).filter(|of| of.attached() && of.home() != own);
             session.map(|session| Holder { home: session.home(), epoch: session.epoch() })
         };
-        let Some(holder) = holder else { return Some(()) };
+        let Some(holder) = holder else {
+            if site.bug != Bug::LateBurial {
+                bury_everywhere(site, shard);
+            }
+            return Some(());
+        };
         evict(site, holder, shard, client).await?;
     }
     None
+}
+
+/// What one shard knows to be over is over for the others before anything of this client comes to them.
+fn bury_everywhere(site: &Site, shard: ShardId) {
+    let (store, now) = (&site.works.store, site.clock.now());
+    let known: Vec<u64> = store.lock(shard).buried().collect();
+    let mut ops = Vec::new();
+    for of in (0..store.shard_count()).map(ShardId).filter(|of| *of != shard) {
+        let state = store.lock(of);
+        let missing = known.iter().filter(|home| !state.is_buried(**home));
+        ops.extend(missing.map(|home| (of, Op::DetachHome { home: *home, now })));
+    }
+    if !ops.is_empty() {
+        store.submit(&mut ops, None);
+    }
 }
 
 /// A connection at another home is over, and nothing of it can come any more.
@@ -108,7 +130,7 @@ async fn evict(site: &Arc<Site>, holder: Holder, shard: ShardId, client: usize) 
     if site.bug == Bug::NoEviction {
         return Some(());
     }
-    let evicted = task::timeout(AGREEING, async {
+    let evicted = task::timeout(EVICTING, async {
         loop {
             let node = site.works.control.lock().node_of(HomeId(holder.home)).map(Node::id);
             let Some(node) = node else {

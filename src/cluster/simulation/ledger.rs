@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Lines of the story that are kept for a failure.
-const STORY: usize = 400;
+const STORY: usize = 4_000;
 
 /// A publication: who published it, and its number among all of that client's.
 pub(super) type Publication = (usize, u64);

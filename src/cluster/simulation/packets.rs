@@ -61,6 +61,7 @@ pub(super) fn publish_once_or_more(site: &Arc<Site>, connection: &Arc<Connection
         return site.close(connection);
     }
     site.ledger.routed(publication, to, false, false);
+    site.ledger.note(|| format!("{publication:?} at QoS 1 by {}", connection.order));
     let message = Arc::new(message(publication, to));
     let now = site.clock.now();
     let enqueue = |(shard, sessions): (ShardId, Vec<SessionId>)| {
@@ -102,6 +103,7 @@ pub(super) fn publish_exactly_once(
         return submit(site, connection, Vec::new(), received);
     }
     site.ledger.routed(publication, to, true, retain);
+    site.ledger.note(|| format!("{publication:?} at QoS 2 by {}", connection.order));
     let (message, now) = (Arc::new(message(publication, to)), site.clock.now());
     let origin = Origin { session: (connection.shard, connection.session), token: packet_id.into() };
     // Of another message under the same identifier it differs.

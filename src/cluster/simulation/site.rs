@@ -9,7 +9,7 @@ use crate::cluster::tests::node::{Door, More, Plan, Works};
 use crate::cluster::wire::{Refusal, Request, Switch};
 use crate::env::clock::Clock;
 use crate::env::task;
-use crate::store::{Opened, Sink};
+use crate::store::{Opened, Sink, Store, Waiter};
 use bytes::Bytes;
 use nightjar_base::{HomeId, NodeId, Position, SessionId, ShardId};
 use nightjar_control::{ControlEffect, ControlOp};
@@ -53,6 +53,19 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::SeqCst)
+    }
+}
+
+/// What says that a connection is over, when all that was submitted before is applied.
+struct InTurn {
+    store: Store,
+    ops: Mutex<Vec<(ShardId, Op)>>,
+}
+
+impl Waiter for InTurn {
+    fn durable(self: Arc<Self>, _: Position) {
+        let mut ops = std::mem::take(&mut *self.ops.lock());
+        self.store.submit(&mut ops, None);
     }
 }
 
@@ -216,6 +229,7 @@ impl Site {
                 connections.remove(&connection.client);
             }
         }
+        self.ledger.note(|| format!("connection {} of client {} ends", connection.order, connection.client));
         let Connection { shard, session, epoch, .. } = **connection;
         let detach =
             move |epoch, now| (shard, Op::Detach { session, epoch, expiry: None, discard_will: true, sent: 0, now });
@@ -230,7 +244,13 @@ impl Site {
             });
             return;
         }
-        self.works.store.submit(&mut vec![detach(epoch, self.clock.now())], None);
+        let (store, mut last) = (&self.works.store, vec![detach(epoch, self.clock.now())]);
+        if self.bug == Bug::EarlyDetach || store.applied() >= store.submitted() {
+            store.submit(&mut last, None);
+        } else {
+            // As `broker/leave.rs` has it.
+            store.barrier(Arc::new(InTurn { store: store.clone(), ops: Mutex::new(last) }));
+        }
     }
 
     fn end_connection(self: &Arc<Self>, client: usize, epoch: u64) {
@@ -257,7 +277,9 @@ impl Site {
     async fn evicted(self: Arc<Self>, client: usize, epoch: u64) {
         self.end_connection(client, epoch);
         let store = &self.works.store;
-        store.wait(store.submitted()).await;
+        for _ in 0..2 {
+            store.wait(store.submitted()).await;
+        }
     }
 
     /// Has the control group agree on `op`, and waits until it is applied here.

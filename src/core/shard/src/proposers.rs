@@ -89,6 +89,17 @@ impl Shard {
         self.proposers.homes.get(&home).filter(|proposer| proposer.gone.is_none()).map_or(0, |proposer| proposer.last)
     }
 
+    /// The homes that are gone, as far as they are remembered: those that went last come first.
+    pub fn buried(&self) -> impl Iterator<Item = u64> {
+        self.proposers.graves.iter().rev().map(|(_, home)| *home)
+    }
+
+    /// Whether `home` is gone, and nothing of it will be applied.
+    #[must_use]
+    pub fn is_buried(&self, home: u64) -> bool {
+        self.proposers.homes.get(&home).is_some_and(|proposer| proposer.gone.is_some())
+    }
+
     /// How many homes propose batches.
     #[must_use]
     pub fn proposer_count(&self) -> usize {
