@@ -164,12 +164,32 @@ impl Agreed for Desk {
     }
 
     fn replaced(&self, group: ShardId, applied: &dyn Fn(u64) -> u64) {
-        if !self.is_control(group) {
-            let home = self.proposer.lock().home(group);
-            let sequence = applied(home);
-            self.proposer.lock().caught_up(group, sequence, self.clock.tick());
+        if self.is_control(group) {
+            let mut effects = changes(&self.control.lock());
+            return self.ear.control(&mut effects);
         }
+        let home = self.proposer.lock().home(group);
+        let sequence = applied(home);
+        self.proposer.lock().caught_up(group, sequence, self.clock.tick());
     }
+}
+
+/// All that may have changed when the control group's state came as a whole: that this process is over, above all.
+fn changes(control: &Control) -> Vec<ControlEffect> {
+    let over = control.nodes().flat_map(|node| node.past().iter().map(|home| (*home, node.id())));
+    let over = over.map(|(home, node)| ControlEffect::HomeDown { home, node });
+    let bridges = control.bridges().map(|(name, of)| ControlEffect::BridgesChanged {
+        name: Arc::clone(name),
+        owner: of.owner(),
+        release: of.release(),
+    });
+    let others = [
+        ControlEffect::SettingsChanged,
+        ControlEffect::NodesChanged,
+        ControlEffect::PlacementChanged,
+        ControlEffect::RoutesChanged,
+    ];
+    over.chain(others).chain(bridges).collect()
 }
 
 /// Runs the proposals of a node.

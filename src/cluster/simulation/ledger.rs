@@ -188,6 +188,9 @@ impl Ledger {
     pub(super) fn over(&self, client: usize, sequences: &[u64], is_done: bool) {
         let mut state = self.0.lock();
         state.event();
+        let line =
+            format!("{:6} client {client}: {sequences:?} {}", state.now, if is_done { "done" } else { "received" });
+        state.story.push_back(line);
         let told = &mut state.clients[client];
         if is_done { told.done.extend(sequences) } else { told.received.extend(sequences) }
     }

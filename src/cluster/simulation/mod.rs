@@ -9,6 +9,7 @@
 //! | `faults` | what goes wrong |
 //! | `ledger`, `rest`, `check` | what was told, and whether it is true |
 //! | `bugs` | faults that are put in, which must be found |
+//! | `transfer` | how long a group takes nothing when its leader is to be another |
 //!
 //! What is real: store, journal, logs, openraft, proposals, leases, settling, control. What is not: the broker's connections
 //! (`site` submits what they would), the links (a switch with cuts, delays, losses), the disks (memory that forgets what
@@ -29,6 +30,7 @@ mod packets;
 mod rest;
 mod site;
 mod tests;
+mod transfer;
 mod upkeep;
 mod world;
 

@@ -241,16 +241,26 @@ impl World {
         disk.fail_in(1 + random.below(4));
         site.works.stop(&self.switch).await;
         disk.power_cut();
+        let disk = self.next_life(number);
         while random.below(4) == 0 {
             // A start that is cut as well.
             disk.fail_in(1 + random.below(12));
             let places = self.places.lock();
             drop(open(self.config(&places[number]), &disk, &places[number].tables));
+            drop(places);
             disk.power_cut();
         }
         if self.bug == Bug::Wiped {
             self.wipe(number);
         }
+    }
+
+    /// What is left of the process before reaches its disk no more.
+    fn next_life(&self, number: usize) -> SimDisk {
+        let place = &mut self.places.lock()[number];
+        place.disk = place.disk.next_life();
+        place.tables = Arc::new(place.tables.next_life(&place.disk));
+        place.disk.clone()
     }
 
     /// What there is now is what a wiped node comes back with.

@@ -53,11 +53,16 @@ struct State {
     capacity: u64,
     syncs: u64,
     lies: bool,
+    life: u64,
 }
 
-/// The disk; clones are the same one.
+/// The disk; clones are the same one, in the hands of the same process.
 #[derive(Clone)]
-pub(crate) struct SimDisk(Arc<Mutex<State>>);
+pub(crate) struct SimDisk {
+    state: Arc<Mutex<State>>,
+    /// The process that has it: of one that was killed nothing reaches the disk, whatever threads it has left.
+    life: u64,
+}
 
 fn dead() -> io::Error {
     io::Error::other("the power is off")
@@ -65,7 +70,10 @@ fn dead() -> io::Error {
 
 impl State {
     /// Counts a call. `Ok(true)`: it is the one that the power goes off in.
-    fn call(&mut self) -> io::Result<bool> {
+    fn call(&mut self, life: u64) -> io::Result<bool> {
+        if life != self.life {
+            return Err(dead());
+        }
         self.calls += 1;
         if self.calls > self.fail_at { Err(dead()) } else { Ok(self.calls == self.fail_at) }
     }
@@ -74,8 +82,8 @@ impl State {
         self.names.values().map(|&inode| self.inodes[inode].content.len() as u64).sum()
     }
 
-    fn name(&mut self, naming: Naming) -> io::Result<()> {
-        let cut = self.call()?;
+    fn name(&mut self, naming: Naming, life: u64) -> io::Result<()> {
+        let cut = self.call(life)?;
         if cut && self.random.below(2) == 0 {
             return Err(dead());
         }
@@ -111,7 +119,7 @@ fn write(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 
 impl SimDisk {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = Arc::new(Mutex::new(State {
             inodes: Vec::new(),
             names: Names::new(),
             durable_names: Names::new(),
@@ -122,40 +130,49 @@ impl SimDisk {
             capacity: u64::MAX,
             syncs: 0,
             lies: false,
-        })))
+            life: 0,
+        }));
+        Self { state, life: 0 }
     }
 
     /// The power goes off in the `n`th call from now.
     pub(crate) fn fail_in(&self, n: u64) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.fail_at = state.calls + n.max(1);
     }
 
     pub(crate) fn set_capacity(&self, bytes: u64) {
-        self.0.lock().capacity = bytes;
+        self.state.lock().capacity = bytes;
+    }
+
+    /// The same disk for the next process: what is left of the one before can do nothing to it any more.
+    pub(crate) fn next_life(&self) -> Self {
+        let mut state = self.state.lock();
+        state.life += 1;
+        Self { state: Arc::clone(&self.state), life: state.life }
     }
 
     /// From now on it says that it has synced what it has not.
     pub(crate) fn lie(&self) {
-        self.0.lock().lies = true;
+        self.state.lock().lies = true;
     }
 
     pub(crate) fn used(&self) -> u64 {
-        self.0.lock().used()
+        self.state.lock().used()
     }
 
     pub(crate) fn calls(&self) -> u64 {
-        self.0.lock().calls
+        self.state.lock().calls
     }
 
     pub(crate) fn syncs(&self) -> u64 {
-        self.0.lock().syncs
+        self.state.lock().syncs
     }
 
     /// Power off and on: of what was not synced, any part may have reached the disk, in 512-byte sectors; of the names,
     /// any first part of what was done to them.
     pub(crate) fn power_cut(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let State { inodes, names, durable_names, unsynced_names, random, .. } = &mut *state;
         let kept = random.below(unsynced_names.len() as u64 + 1);
         for naming in unsynced_names.drain(..).take(usize::try_from(kept).unwrap()) {
@@ -188,7 +205,7 @@ impl SimDisk {
     pub(crate) fn image(&self) -> Self {
         let image = Self::new(0);
         {
-            let (state, mut copy) = (self.0.lock(), image.0.lock());
+            let (state, mut copy) = (self.state.lock(), image.state.lock());
             for (name, &inode) in &state.names {
                 let content = state.inodes[inode].content.clone();
                 let at = copy.inodes.len();
@@ -202,7 +219,7 @@ impl SimDisk {
 
     /// Changes a file behind everybody's back.
     pub(crate) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let at = state.inode(name).unwrap();
         let inode = &mut state.inodes[at];
         change(&mut inode.content);
@@ -218,9 +235,9 @@ struct SimFile {
 
 impl File for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.state.lock();
         let offset = usize::try_from(offset).unwrap();
-        let cut = state.call()?;
+        let cut = state.call(self.disk.life)?;
         let growth = (offset + bytes.len()).saturating_sub(state.inodes[self.inode].content.len());
         if growth > 0 && state.used() + growth as u64 > state.capacity {
             return Err(io::ErrorKind::StorageFull.into());
@@ -234,11 +251,11 @@ impl File for SimFile {
     }
 
     fn read_all(&self) -> io::Result<Vec<u8>> {
-        Ok(self.disk.0.lock().inodes[self.inode].content.clone())
+        Ok(self.disk.state.lock().inodes[self.inode].content.clone())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let state = self.disk.0.lock();
+        let state = self.disk.state.lock();
         let from = usize::try_from(offset).unwrap();
         let content = state.inodes[self.inode].content.get(from..from + buffer.len());
         buffer.copy_from_slice(content.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
@@ -246,8 +263,8 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        if state.call()? {
+        let mut state = self.disk.state.lock();
+        if state.call(self.disk.life)? {
             return Err(dead());
         }
         state.syncs += 1;
@@ -268,35 +285,35 @@ impl Files for SimDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let inode = state.inodes.len();
         state.inodes.push(Inode::default());
-        state.name(Naming::Create(name.to_owned(), inode))?;
+        state.name(Naming::Create(name.to_owned(), inode), self.life)?;
         Ok(Arc::new(SimFile { disk: self.clone(), inode }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let inode = self.0.lock().inode(name)?;
+        let inode = self.state.lock().inode(name)?;
         Ok(Arc::new(SimFile { disk: self.clone(), inode }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.lock().name(Naming::Rename(from.to_owned(), to.to_owned()))
+        self.state.lock().name(Naming::Rename(from.to_owned(), to.to_owned()), self.life)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.lock().name(Naming::Remove(name.to_owned()))
+        self.state.lock().name(Naming::Remove(name.to_owned()), self.life)
     }
 
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let length = |inode: &usize| state.inodes[*inode].content.len() as u64;
         Ok(state.names.iter().map(|(name, inode)| (name.clone(), length(inode))).collect())
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
-        if state.call()? {
+        let mut state = self.state.lock();
+        if state.call(self.life)? {
             return Err(dead());
         }
         state.durable_names = state.names.clone();
@@ -305,7 +322,7 @@ impl Files for SimDisk {
     }
 
     fn free_space(&self) -> io::Result<u64> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         Ok(state.capacity.saturating_sub(state.used()))
     }
 }
@@ -313,7 +330,7 @@ impl Files for SimDisk {
 /// Tables that lose power together with a disk: a chunk is there whole, or not at all. Now and then they fail for no
 /// reason, and want to be opened again.
 pub(crate) struct SimTables {
-    rows: MemoryEngine,
+    rows: Arc<MemoryEngine>,
     disk: SimDisk,
     /// Of how many writes one fails; 0: none.
     pub(crate) moods: u64,
@@ -321,7 +338,12 @@ pub(crate) struct SimTables {
 
 impl SimTables {
     pub(crate) fn new(disk: &SimDisk, moods: u64) -> Self {
-        Self { rows: MemoryEngine::default(), disk: disk.clone(), moods }
+        Self { rows: Arc::default(), disk: disk.clone(), moods }
+    }
+
+    /// The same tables for the next process, which has the disk as `disk`.
+    pub(crate) fn next_life(&self, disk: &SimDisk) -> Self {
+        Self { rows: Arc::clone(&self.rows), disk: disk.clone(), moods: self.moods }
     }
 
     /// The same rows as of now, on another disk.
@@ -356,8 +378,8 @@ impl Tables for SimTables {
 impl Engine for SimTables {
     fn write(&self, chunk: &[Change]) -> Result<(), EngineError> {
         let (cut, done, mood) = {
-            let mut state = self.disk.0.lock();
-            let cut = state.call().map_err(|error| EngineError::Lost(error.to_string()))?;
+            let mut state = self.disk.state.lock();
+            let cut = state.call(self.disk.life).map_err(|error| EngineError::Lost(error.to_string()))?;
             let done = state.random.below(2) == 0;
             let mood = self.moods > 0 && state.random.below(self.moods) == 0;
             (cut, done, mood)
