@@ -306,3 +306,28 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use nightjar_base::Wall;
+    use nightjar_control::{Settings, Start};
+
+    #[test]
+    fn a_state_that_comes_as_a_whole_says_who_is_over_and_that_all_else_may_have_changed() {
+        let (id, home, now) = (NodeId(1), HomeId(7), Wall(1));
+        let start = Start { id, home, name: "one".into(), address: "one".into(), hint: None, version: 1 };
+        let settings = Settings { cluster: 1, shards: 1, replicas: 1 };
+        let (mut control, mut effects) = (Control::new(1), Vec::new());
+        let form = ControlOp::Form { settings, protocol: 1, members: vec![start], now };
+        let ops = [form, ControlOp::BridgeWanted { name: "b".into(), home }, ControlOp::NodeDown { id, home, now }];
+        for (index, op) in (1..).zip(ops) {
+            control.apply(index, op, &mut effects);
+        }
+        let told = changes(&control);
+        assert_eq!(told[0], ControlEffect::HomeDown { home, node: id });
+        assert!(told.contains(&ControlEffect::RoutesChanged) && told.contains(&ControlEffect::NodesChanged));
+        assert!(told.iter().any(|effect| matches!(effect, ControlEffect::BridgesChanged { .. })));
+    }
+}

@@ -345,8 +345,9 @@ mod tests {
     fn one_that_was_declared_gone_does_its_own_work_again_as_another() {
         let mut proposer = Proposer::new(7, 2);
         let done = || Op::WillDone { session: SessionId(9), epoch: 3 };
+        let received = || Op::Received { session: SessionId(9), sequences: vec![1] };
         for number in 0..UNDER_WAY + 2 {
-            proposer.take(&[2, 1], &mut [(ShardId(0), op(1)), (ShardId(0), done()), (ShardId(1), op(2))].into());
+            proposer.take(&[2, 1], &mut [(ShardId(0), received()), (ShardId(0), done()), (ShardId(1), op(2))].into());
             assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), usize::from(number < UNDER_WAY));
         }
         assert_eq!(apply(&mut proposer, 0, 1), 1);

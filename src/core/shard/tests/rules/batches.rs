@@ -103,6 +103,19 @@ fn a_home_may_declare_itself_gone() {
 }
 
 #[test]
+fn who_is_gone_can_be_asked_for_the_last_ones_first() {
+    let mut bench = Bench::new();
+    assert_eq!(outcome(&mut bench, THERE, 1), BatchOutcome::Applied);
+    gone(&mut bench, THERE);
+    gone(&mut bench, HERE);
+    for _ in 0..2 {
+        assert_eq!(bench.shard.buried().collect::<Vec<_>>(), [HERE, THERE]);
+        assert!(bench.shard.is_buried(HERE) && bench.shard.is_buried(THERE) && !bench.shard.is_buried(7));
+        bench.reload();
+    }
+}
+
+#[test]
 fn a_thousand_homes_that_are_gone_are_remembered() {
     let mut bench = Bench::new();
     assert_eq!(outcome(&mut bench, 5000, 1), BatchOutcome::Applied);
