@@ -261,12 +261,11 @@ impl Broker {
         ops.push((shard, self.attach_op(attach)));
         let expected = self.moves.expect(epoch);
         let position = self.store.submit(&mut ops, None);
-        if !self.attached_in_time(position).await {
+        if !(self.attached_in_time(position).await && self.end_before(expected.came(), client_id).await) {
             self.detach_when_attached(client_id, shard, epoch, position);
             return Err(CUT_OFF);
         }
         let came = expected.came();
-        self.end_before(came.unwrap_or_default(), client_id).await?;
         let store = self.store.lock(shard);
         // Applied: the claim keeps everybody else on this node from the client's session meanwhile.
         let session = store.client(client_id).filter(|session| session.epoch() == epoch);

@@ -24,6 +24,8 @@ const AGREEING: Duration = Duration::from_secs(2);
 /// How often a session that somebody else takes meanwhile is taken from him.
 const TRIES: usize = 4;
 
+/// How long it may take until every node has heard of a connection.
+const SETTLING: Duration = Duration::from_secs(5);
 /// Processes that went last, of which something may still be under way.
 const GRAVES: usize = 32;
 
@@ -187,12 +189,17 @@ impl Broker {
         others.evict(HomeId(holder.home), Arc::clone(client_id), holder.epoch).await
     }
 
-    /// Who had the session when this node took it is to be gone before its client is told that it has it.
-    pub(super) async fn end_before(&self, came: Came, client_id: &ClientId) -> Result<(), (ReasonCode, &'static str)> {
-        let Some(others) = &self.others else { return Ok(()) };
+    /// Who had the session when this node took it is to be gone before its client is told that it has it; whether it is.
+    pub(super) async fn end_before(&self, came: Option<Came>, client_id: &ClientId) -> bool {
+        let Some(others) = &self.others else { return true };
+        let Some(came) = came else {
+            // The shard came as a whole, which does not say who that was. Whoever it was closes its connection when it
+            // applies that this one has come, and all have applied it when it is settled.
+            return task::timeout(SETTLING, others.settled()).await.is_ok();
+        };
         match came.before.filter(|before| before.home != others.home().0) {
-            Some(before) if !self.evict(others, before, client_id).await => Err(CUT_OFF),
-            _ => Ok(()),
+            Some(before) => self.evict(others, before, client_id).await,
+            None => true,
         }
     }
 

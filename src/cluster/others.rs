@@ -54,6 +54,10 @@ impl Others for Member {
 
     fn latest(&self, shard: ShardId) -> BoxFuture<bool> {
         let Some(running) = self.running.get() else { return Box::pin(std::future::ready(false)) };
+        // Nobody would ever say of a home that the control group has not heard of that it is over.
+        if self.control.lock().node(self.node).and_then(Node::home) != Some(self.home()) {
+            return Box::pin(std::future::ready(false));
+        }
         let settling = Arc::clone(&running.settling);
         Box::pin(async move { task::timeout(ASKING, settling.latest(shard)).await.unwrap_or(false) })
     }

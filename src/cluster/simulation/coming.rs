@@ -52,9 +52,9 @@ pub(super) async fn come_in(world: &Arc<World>, site: &Arc<Site>, client: usize)
         task::spawn(leave_when_attached(Arc::clone(site), shard, client, epoch, position));
         return None;
     }
-    let before = site.came(epoch).and_then(|came| came.before);
-    if let Some(before) = before.filter(|before| before.home != site.home().0) {
-        evict(site, before, shard, client).await?;
+    if !end_before(site, epoch, shard, client).await {
+        task::spawn(leave_when_attached(Arc::clone(site), shard, client, epoch, position));
+        return None;
     }
     let connection = {
         let state = store.lock(shard);
@@ -87,9 +87,30 @@ pub(super) async fn come_in(world: &Arc<World>, site: &Arc<Site>, client: usize)
     Some(connection)
 }
 
+/// Who had the session until now is gone; whether that is so.
+async fn end_before(site: &Arc<Site>, epoch: u64, shard: ShardId, client: usize) -> bool {
+    let Some(came) = site.came(epoch) else {
+        // The shard came as a whole, which does not say who that was.
+        let settled = task::timeout(EVICTING, async {
+            while site.works.settling.settled().await.is_err() {
+                task::sleep(AGAIN).await;
+            }
+        });
+        return settled.await.is_ok();
+    };
+    match came.before.filter(|before| before.home != site.home().0) {
+        Some(before) => evict(site, before, shard, client).await.is_some(),
+        None => true,
+    }
+}
+
 /// Sees to it that no other node has a connection of this client, as of now.
 async fn make_ours(site: &Arc<Site>, shard: ShardId, client: usize) -> Option<()> {
     for _ in 0..TRIES {
+        let known = site.works.control.lock().node(site.works.id).and_then(Node::home);
+        if known != Some(site.home()) {
+            return None;
+        }
         let latest = task::timeout(asking::PATIENCE, site.works.settling.latest(shard));
         if !site.may_acknowledge() || latest.await != Ok(true) {
             return None;

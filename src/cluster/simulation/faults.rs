@@ -165,7 +165,12 @@ fn one_led(world: &World, random: &mut Random) -> Option<Arc<Group>> {
 
 async fn transfer(world: &World, random: &mut Random) {
     let Some(group) = one_led(world, random) else { return };
-    let voters: Vec<u64> = group.members().voters.into_iter().collect();
+    // Not to itself: it would wait for that for ever.
+    let own = group.leader().map(|leader| leader.0);
+    let voters: Vec<u64> = group.members().voters.into_iter().filter(|voter| Some(*voter) != own).collect();
+    if voters.is_empty() {
+        return;
+    }
     let to = NodeId(voters[random.below(voters.len() as u64) as usize]);
     world.ledger.note(|| format!("group {} is to be led by {to}", group.id()));
     // In vain where it has stopped.

@@ -40,6 +40,7 @@ use bugs::Bug;
 use nightjar_base::NodeId;
 use nightjar_control::{ControlOp, Settings};
 use std::collections::BTreeSet;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use world::{Manner, World};
 
@@ -51,8 +52,17 @@ struct Outcome {
     counts: ledger::Counts,
 }
 
-/// Runs one seed.
+/// Runs one seed. A panic is a violation as well.
 fn simulate(seed: u64, bug: Bug) -> Outcome {
+    catch_unwind(|| run(seed, bug)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let violations = vec![format!("a panic: {}", text.unwrap_or_default())];
+        Outcome { violations, story: Vec::new(), summary: String::new(), counts: ledger::Counts::default() }
+    })
+}
+
+fn run(seed: u64, bug: Bug) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut random = Random(seed);

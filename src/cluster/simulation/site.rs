@@ -100,7 +100,7 @@ impl Hearing {
 }
 
 impl Sink for Hearing {
-    fn effects(&mut self, shard: ShardId, effects: &mut Vec<Effect>) {
+    fn effects(&mut self, _: ShardId, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             let Effect::Attached { session: _, client_id, home, epoch, before, .. } = effect else { continue };
             let before = before.map(|before| *before);
@@ -114,11 +114,16 @@ impl Sink for Hearing {
             {
                 site.end_connection(number_of(&client_id), before.epoch);
             }
-            let _ = shard;
         }
     }
 
     fn applied(&mut self, _: Position) {}
+
+    fn replaced(&mut self, shard: ShardId) {
+        if let Some(site) = self.site() {
+            site.look_at(shard);
+        }
+    }
 }
 
 impl Ear for Hearing {
@@ -258,6 +263,18 @@ impl Site {
         if let Some(found) = found {
             self.close(&found);
         }
+    }
+
+    /// The state of a shard is another: connections may have lost their sessions to others.
+    fn look_at(self: &Arc<Self>, shard: ShardId) {
+        let lost: Vec<_> = {
+            let (connections, state) = (self.connections.lock(), self.works.store.lock(shard));
+            let has = |of: &Arc<Connection>| {
+                state.session(of.session).is_some_and(|session| session.attached() && session.epoch() == of.epoch)
+            };
+            connections.values().filter(|of| of.shard == shard && !has(of)).cloned().collect()
+        };
+        lost.iter().for_each(|connection| self.close(connection));
     }
 
     /// This process was declared gone.

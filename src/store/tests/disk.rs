@@ -32,6 +32,8 @@ struct Inode {
     content: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<(usize, Vec<u8>)>,
+    /// How often it was synced.
+    syncs: u64,
 }
 
 enum Naming {
@@ -152,7 +154,7 @@ impl SimDisk {
         Self { state: Arc::clone(&self.state), life: state.life }
     }
 
-    /// From now on it says that it has synced what it has not.
+    /// From now on it says that it has synced what it has not, but for the first time of each file, and then forgets all of it.
     pub(crate) fn lie(&self) {
         self.state.lock().lies = true;
     }
@@ -173,14 +175,14 @@ impl SimDisk {
     /// any first part of what was done to them.
     pub(crate) fn power_cut(&self) {
         let mut state = self.state.lock();
-        let State { inodes, names, durable_names, unsynced_names, random, .. } = &mut *state;
+        let State { inodes, names, durable_names, unsynced_names, random, lies, .. } = &mut *state;
         let kept = random.below(unsynced_names.len() as u64 + 1);
         for naming in unsynced_names.drain(..).take(usize::try_from(kept).unwrap()) {
             let _ = apply(durable_names, &naming);
         }
         *names = durable_names.clone();
         for inode in inodes {
-            let mood = random.below(4);
+            let mood = if *lies { 0 } else { random.below(4) };
             for (offset, bytes) in std::mem::take(&mut inode.unsynced) {
                 let mut at = 0;
                 while at < bytes.len() {
@@ -209,7 +211,7 @@ impl SimDisk {
             for (name, &inode) in &state.names {
                 let content = state.inodes[inode].content.clone();
                 let at = copy.inodes.len();
-                copy.inodes.push(Inode { durable: content.clone(), content, unsynced: Vec::new() });
+                copy.inodes.push(Inode { durable: content.clone(), content, ..Inode::default() });
                 copy.names.insert(name.clone(), at);
             }
             copy.durable_names = copy.names.clone();
@@ -268,10 +270,12 @@ impl File for SimFile {
             return Err(dead());
         }
         state.syncs += 1;
-        if state.lies {
+        let lies = state.lies;
+        let inode = &mut state.inodes[self.inode];
+        inode.syncs += 1;
+        if lies && inode.syncs > 1 {
             return Ok(());
         }
-        let inode = &mut state.inodes[self.inode];
         for (offset, bytes) in std::mem::take(&mut inode.unsynced) {
             write(&mut inode.durable, offset, &bytes);
         }
