@@ -211,8 +211,11 @@ impl Member {
     /// Ends it. What was submitted before is agreed on first, if that can be had soon.
     pub fn stop(&self) {
         if self.running.get().is_some() && self.may_acknowledge() {
-            // In vain: then nobody was told that it is.
-            let _ = self.store.wait_blocking(self.store.submitted(), ASKING);
+            // The ends of connections are submitted when what was before them is applied.
+            for _ in 0..2 {
+                // In vain: then nobody was told that it is.
+                let _ = self.store.wait_blocking(self.store.submitted(), ASKING);
+            }
         }
         self.stop.send_replace(true);
     }

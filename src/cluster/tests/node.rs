@@ -106,6 +106,7 @@ impl Works {
             agreed: agreed(Arc::clone(&desk)),
             transport: Arc::clone(&port) as _,
             pace,
+            shards: pace,
         };
         let groups = Arc::new(Groups::start(parts).await.unwrap());
         let transport: Arc<dyn Transport> = Arc::clone(&port) as _;
