@@ -256,7 +256,7 @@ impl Engine {
         for shard in ready {
             let Some(group) = self.groups.get(shard) else { continue };
             let Some(leader) = group.leader() else { continue };
-            for batch in proposer.to_send(shard, now) {
+            for batch in proposer.next_batches(shard, now) {
                 drop(task::spawn(Arc::clone(self).propose(Arc::clone(group), leader, batch)));
             }
         }

@@ -90,7 +90,7 @@ impl Proposer {
 
     /// Makes batches of what has gathered, as far as there is room, and gives those of `shard` that are to be sent now, in
     /// order.
-    pub fn to_send(&mut self, shard: ShardId, now: Tick) -> Vec<Bytes> {
+    pub fn next_batches(&mut self, shard: ShardId, now: Tick) -> Vec<Bytes> {
         let lane = &mut self.lanes[usize::from(shard.0)];
         while lane.waiting.len() < UNDER_WAY && !lane.gathered.is_empty() {
             lane.pack();
@@ -269,14 +269,14 @@ mod tests {
         submit(&mut proposer, &[&[0, 1], &[], &[2], &[0]]);
         assert_eq!(proposer.ready().count(), 3);
         for shard in 0..3 {
-            assert_eq!(proposer.to_send(ShardId(shard), Tick(0)).len(), 1);
+            assert_eq!(proposer.next_batches(ShardId(shard), Tick(0)).len(), 1);
         }
         assert_eq!(apply(&mut proposer, 2, 1), 0);
         assert_eq!(apply(&mut proposer, 0, 1), 0);
         assert_eq!(apply(&mut proposer, 1, 1), 4);
         submit(&mut proposer, &[&[1]]);
         assert_eq!(proposer.completed().0, 4);
-        assert_eq!(proposer.to_send(ShardId(1), Tick(0)).len(), 1);
+        assert_eq!(proposer.next_batches(ShardId(1), Tick(0)).len(), 1);
         assert_eq!(apply(&mut proposer, 1, 2), 5);
     }
 
@@ -287,12 +287,12 @@ mod tests {
         let mut sent = 0;
         for _ in 0..10 {
             submit(&mut proposer, &[&[0]]);
-            sent += proposer.to_send(shard, Tick(0)).len();
+            sent += proposer.next_batches(shard, Tick(0)).len();
         }
         assert_eq!((sent, proposer.ready().count()), (UNDER_WAY, 0));
         assert_eq!(apply(&mut proposer, 0, 1), 1);
         // All that had gathered meanwhile goes together.
-        assert_eq!(proposer.to_send(shard, Tick(0)).len(), 1);
+        assert_eq!(proposer.next_batches(shard, Tick(0)).len(), 1);
         assert_eq!(apply(&mut proposer, 0, 5), 10);
     }
 
@@ -300,7 +300,7 @@ mod tests {
     fn large_batches_are_split_and_their_submission_waits_for_all() {
         let mut proposer = Proposer::new(7, 1);
         submit(&mut proposer, &[&[0; BATCH_OPS + 1]]);
-        assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), 2);
+        assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), 2);
         assert_eq!(apply(&mut proposer, 0, 1), 0);
         assert_eq!(apply(&mut proposer, 0, 2), 1);
     }
@@ -312,14 +312,14 @@ mod tests {
         let mut first = Vec::new();
         for _ in 0..3 {
             submit(&mut proposer, &[&[0]]);
-            first.extend(proposer.to_send(shard, Tick(0)));
+            first.extend(proposer.next_batches(shard, Tick(0)));
         }
         assert_eq!(proposer.overdue(Tick(PATIENCE - 1)).count(), 0);
         assert_eq!(proposer.overdue(Tick(PATIENCE)).collect::<Vec<_>>(), [shard]);
         // The first was agreed on before the leader went, the second was not.
         assert_eq!(apply(&mut proposer, 0, 1), 1);
         proposer.applied(shard, Batch { home: 7, sequence: 3 }, Applied::Gap { expected: 2 }, Tick(5));
-        assert_eq!(proposer.to_send(shard, Tick(5)), first[1..]);
+        assert_eq!(proposer.next_batches(shard, Tick(5)), first[1..]);
         assert_eq!(apply(&mut proposer, 0, 2), 2);
         // It comes late, by the one way or the other.
         proposer.applied(shard, Batch { home: 7, sequence: 2 }, Applied::Repeated, Tick(6));
@@ -335,9 +335,9 @@ mod tests {
         let acknowledged = Op::Acknowledge { session: SessionId(9), sequences: vec![77] };
         let ops = [(ShardId(0), received), (ShardId(0), acknowledged.clone())];
         proposer.take(&[2], &mut ops.into());
-        assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), 1);
+        assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), 1);
         proposer.begin_again(8);
-        let batches = proposer.to_send(ShardId(0), Tick(1));
+        let batches = proposer.next_batches(ShardId(0), Tick(1));
         assert_eq!(Store::decode_batch(&batches[0]), [idle(), acknowledged]);
     }
 
@@ -348,13 +348,13 @@ mod tests {
         let received = || Op::Received { session: SessionId(9), sequences: vec![1] };
         for number in 0..UNDER_WAY + 2 {
             proposer.take(&[2, 1], &mut [(ShardId(0), received()), (ShardId(0), done()), (ShardId(1), op(2))].into());
-            assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), usize::from(number < UNDER_WAY));
+            assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), usize::from(number < UNDER_WAY));
         }
         assert_eq!(apply(&mut proposer, 0, 1), 1);
         proposer.applied(ShardId(0), Batch { home: 7, sequence: 2 }, Applied::Gone, Tick(1));
         proposer.begin_again(8);
         assert_eq!((proposer.home(ShardId(0)), proposer.home(ShardId(1))), (8, 8));
-        let batches = proposer.to_send(ShardId(0), Tick(1));
+        let batches = proposer.next_batches(ShardId(0), Tick(1));
         assert_eq!(batches.len(), 1, "all together now");
         let ops = Store::decode_batch(&batches[0]);
         assert_eq!(ops.len(), 2 * (UNDER_WAY + 1));
@@ -363,7 +363,7 @@ mod tests {
         proposer.applied(ShardId(0), Batch { home: 7, sequence: 3 }, Applied::Gone, Tick(1));
         proposer.applied(ShardId(0), Batch { home: 8, sequence: 1 }, Applied::Applied, Tick(1));
         assert_eq!(proposer.completed().0, 1);
-        assert_eq!(proposer.to_send(ShardId(1), Tick(1)).len(), 1);
+        assert_eq!(proposer.next_batches(ShardId(1), Tick(1)).len(), 1);
         proposer.applied(ShardId(1), Batch { home: 8, sequence: 1 }, Applied::Applied, Tick(1));
         assert_eq!(proposer.completed().0, 2 * (UNDER_WAY as u64 + 2));
     }
@@ -372,8 +372,8 @@ mod tests {
     fn a_snapshot_may_hold_what_was_under_way() {
         let mut proposer = Proposer::new(7, 2);
         submit(&mut proposer, &[&[0], &[0, 1]]);
-        assert_eq!(proposer.to_send(ShardId(0), Tick(0)).len(), 1);
-        assert_eq!(proposer.to_send(ShardId(1), Tick(0)).len(), 1);
+        assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), 1);
+        assert_eq!(proposer.next_batches(ShardId(1), Tick(0)).len(), 1);
         proposer.caught_up(ShardId(0), 1, Tick(1));
         assert_eq!(proposer.completed().0, 1);
         assert_eq!(apply(&mut proposer, 1, 1), 2);

@@ -50,6 +50,15 @@ enum Fault {
 }
 
 impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "killed",
+            Self::Restart => "restarted",
+            Self::Pause => "paused",
+            Self::Isolate(_) | Self::OneWay(_) => "cut off",
+        }
+    }
+
     /// Most are kills, as most of what happens to nodes is.
     fn any(random: &mut Random) -> Self {
         let way = if random.below(2) == 0 { Way::Closed } else { Way::Silent };
@@ -70,15 +79,9 @@ struct Times(Vec<(Fault, Duration)>);
 
 impl Times {
     fn print(&self) {
-        let kinds: [(&str, fn(&Fault) -> bool); 4] = [
-            ("killed", |fault| *fault == Fault::Kill),
-            ("restarted", |fault| *fault == Fault::Restart),
-            ("paused", |fault| *fault == Fault::Pause),
-            ("cut off", |fault| matches!(fault, Fault::Isolate(_) | Fault::OneWay(_))),
-        ];
-        for (name, is) in kinds {
-            let mut times: Vec<Duration> =
-                self.0.iter().filter(|(fault, _)| is(fault)).map(|(_, time)| *time).collect();
+        for name in ["killed", "restarted", "paused", "cut off"] {
+            let of = self.0.iter().filter(|(fault, _)| fault.name() == name);
+            let mut times: Vec<Duration> = of.map(|(_, time)| *time).collect();
             times.sort();
             if let (Some(median), Some(worst)) = (times.get(times.len() / 2), times.last()) {
                 println!(

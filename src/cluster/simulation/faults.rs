@@ -174,7 +174,7 @@ async fn transfer(world: &World, random: &mut Random) {
     let to = NodeId(voters[random.below(voters.len() as u64) as usize]);
     world.ledger.note(|| format!("group {} is to be led by {to}", group.id()));
     // In vain where it has stopped.
-    let _ = task::timeout(CHANGING, group.transfer(to)).await;
+    let _ = task::timeout(CHANGING, group.hand_over(to)).await;
 }
 
 async fn change_voters(world: &World, random: &mut Random) {

@@ -70,7 +70,7 @@ fn stalls(seed: u64, weather: Weather, gap: Duration) -> Vec<u64> {
             let groups = || sites.iter().filter_map(|site| site.works.groups.get(SHARD));
             let Some(leader) = groups().find(|group| group.leads()) else { continue };
             let to: Vec<NodeId> = ids.iter().copied().filter(|id| Some(*id) != leader.leader()).collect();
-            leader.transfer(to[random.below(2) as usize]).await.unwrap();
+            leader.hand_over(to[random.below(2) as usize]).await.unwrap();
             let applied = || sites.iter().map(|site| site.works.store.applied()).collect::<Vec<_>>();
             let (before, mut waited) = (applied(), 0);
             while applied().iter().zip(&before).any(|(now, before)| now.0 < before.0 + 20) && waited < 60_000 {

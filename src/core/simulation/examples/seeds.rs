@@ -1,6 +1,9 @@
 //! Lives through many seeds: `--seeds 0..10000`, or one of them with all that happens: `--seed 17 --verbose`; `--bug 3`
 //! puts a fault in.
 
+// How many seeds a minute is for people; the simulation itself knows no clock.
+#![allow(clippy::disallowed_methods)]
+
 use nightjar_simulation::{Bug, simulate};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -38,7 +38,7 @@ impl Process {
             let ready: Vec<ShardId> = self.proposer.borrow().ready().collect();
             for shard in ready {
                 let Some(leader) = self.leader_of(usize::from(shard.0)) else { continue };
-                let batches = self.proposer.borrow_mut().to_send(shard, now);
+                let batches = self.proposer.borrow_mut().next_batches(shard, now);
                 for batch in batches {
                     self.spawn(Rc::clone(&self).propose_batch(shard, leader, batch));
                 }
