@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["mqtt"],
     &["trie"],
     &["session", "router", "shard", "policy", "control"],
+    &["simulation"],
     &["env"],
     &["config"],
     &["telemetry"],
@@ -37,6 +38,19 @@ const PURE_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("src/core/shard", &["bincode", "nightjar-base", "nightjar-mqtt", "serde", "serde_bytes", "smallvec", "thiserror"]),
     ("src/core/control", &["bincode", "nightjar-base", "nightjar-mqtt", "nightjar-trie", "serde", "thiserror"]),
     ("src/core/policy", &["nightjar-base", "nightjar-mqtt", "serde", "thiserror"]),
+    (
+        "src/core/simulation",
+        &[
+            "bincode",
+            "bytes",
+            "nightjar-base",
+            "nightjar-control",
+            "nightjar-mqtt",
+            "nightjar-router",
+            "nightjar-session",
+            "nightjar-shard",
+        ],
+    ),
 ];
 
 /// Files that may be longer than `LONG`, each with its own limit and never more than `LONGEST`.

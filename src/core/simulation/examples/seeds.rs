@@ -33,7 +33,7 @@ fn wish() -> Wish {
             }
             "--bug" => {
                 let name = next();
-                wish.bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+                wish.bug = Bug::ALL.into_iter().chain(Bug::RARE).find(|bug| format!("{bug:?}") == name);
                 assert!(wish.bug.is_some(), "--bug takes one of {:?}", Bug::ALL);
             }
             other => panic!("{other} is none of --seeds, --seed, --verbose, --bug"),

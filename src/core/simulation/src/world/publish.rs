@@ -201,7 +201,7 @@ impl Process {
         if durable.queue && known {
             read.ops.push((durable.shard, Op::InboundReleased { session: durable.session, packet_id }));
         }
-        let durably = !read.ops.is_empty() && !self.has(Bug::PubcompBeforeDurable);
+        let durably = !read.ops.is_empty();
         read.acknowledge(durably, Packet::PubComp(packet_id));
         self.finish(link, read, false);
         Ok(())
