@@ -1,8 +1,7 @@
 //! Lives through many seeds: `--seeds 0..10000`, or one of them with all that happens: `--seed 17 --verbose`; `--bug 3`
 //! puts a fault in.
 
-// How many seeds a minute is for people; the simulation itself knows no clock.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, reason = "it says how long it takes")]
 
 use nightjar_simulation::{Bug, simulate};
 use std::ops::Range;

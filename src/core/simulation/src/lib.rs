@@ -28,7 +28,7 @@ mod lease;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../../cluster/local.rs"]
 mod local;
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, clippy::wrong_self_convention)]
 #[path = "../../../cluster/propose.rs"]
 mod propose;
 
