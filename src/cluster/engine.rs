@@ -256,14 +256,15 @@ impl Engine {
         for shard in ready {
             let Some(group) = self.groups.get(shard) else { continue };
             let Some(leader) = group.leader() else { continue };
+            let round = proposer.round(shard);
             for batch in proposer.next_batches(shard, now) {
-                drop(task::spawn(Arc::clone(self).propose(Arc::clone(group), leader, batch)));
+                drop(task::spawn(Arc::clone(self).propose(Arc::clone(group), leader, batch, round)));
             }
         }
     }
 
     /// Sends one batch to `leader`. What becomes of it shows when it is applied here.
-    async fn propose(self: Arc<Self>, group: Arc<Group>, leader: NodeId, batch: Bytes) {
+    async fn propose(self: Arc<Self>, group: Arc<Group>, leader: NodeId, batch: Bytes, round: u64) {
         let taken = if leader == self.node {
             group.propose(batch).await.is_ok()
         } else {
@@ -277,7 +278,7 @@ impl Engine {
         };
         if !taken {
             task::sleep(AGAIN).await;
-            self.desk.proposer.lock().send_again(group.id());
+            self.desk.proposer.lock().refused(group.id(), round);
             self.desk.wake.notify_one();
         }
     }

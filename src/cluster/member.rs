@@ -307,7 +307,14 @@ impl Member {
                 self.local_changed.notified().await;
                 continue;
             };
-            if self.agree(&op).await && self.home() == home {
+            // They would be refused before the control group knows this process, which it may not for a while if it took
+            // the one before for gone.
+            if self.control.lock().node_of(home).is_none() {
+                task::sleep(AGAIN).await;
+                continue;
+            }
+            let was_taken = self.agree(&op).await && self.control.lock().node_of(home).is_some();
+            if was_taken && self.home() == home {
                 self.local.lock().told(&op);
                 if let Some(version) = version {
                     self.told.send_replace(version);

@@ -47,6 +47,8 @@ struct Lane {
     waiting: VecDeque<Waiting>,
     /// How many of `waiting` were sent since the last time that all had to be sent again.
     sent: usize,
+    /// How often all was to be sent again.
+    round: u64,
     /// When the oldest that was sent was, or when something was last applied.
     since: Tick,
 }
@@ -105,7 +107,22 @@ impl Proposer {
 
     /// All that was sent for `shard` is to be sent again: it went to somebody who may not have it any more.
     pub fn send_again(&mut self, shard: ShardId) {
-        self.lanes[usize::from(shard.0)].sent = 0;
+        let lane = &mut self.lanes[usize::from(shard.0)];
+        lane.sent = 0;
+        lane.round += 1;
+    }
+
+    /// Counts how often all was to be sent again.
+    #[must_use]
+    pub fn round(&self, shard: ShardId) -> u64 {
+        self.lanes[usize::from(shard.0)].round
+    }
+
+    /// What was sent in `round` was refused: the first to hear so has all sent again, or each refusal would, of all.
+    pub fn refused(&mut self, shard: ShardId, round: u64) {
+        if self.round(shard) == round {
+            self.send_again(shard);
+        }
     }
 
     /// The shards of which nothing was heard for too long.
@@ -261,6 +278,23 @@ mod tests {
     fn apply(proposer: &mut Proposer, shard: u16, sequence: u64) -> u64 {
         proposer.applied(ShardId(shard), Batch { home: 7, sequence }, Applied::Applied, Tick(0));
         proposer.completed().0
+    }
+
+    #[test]
+    fn of_many_refusals_the_first_has_all_sent_again() {
+        let (mut proposer, shard) = (Proposer::new(7, 1), ShardId(0));
+        for _ in 0..3 {
+            submit(&mut proposer, &[&[0]]);
+            assert_eq!(proposer.next_batches(shard, Tick(0)).len(), 1);
+        }
+        let round = proposer.round(shard);
+        proposer.refused(shard, round);
+        assert_eq!(proposer.next_batches(shard, Tick(0)).len(), 3);
+        proposer.refused(shard, round);
+        proposer.refused(shard, round);
+        assert!(proposer.next_batches(shard, Tick(0)).is_empty(), "they are under way");
+        proposer.refused(shard, proposer.round(shard));
+        assert_eq!(proposer.next_batches(shard, Tick(0)).len(), 3);
     }
 
     #[test]
