@@ -53,8 +53,8 @@ mod tests {
 
     #[test]
     fn what_was_published_first_comes_first() {
-        let begin =
-            [connect(1, 1, false, false), vec![publish(2, 9, 5, "t/2", ONE), publish(2, 9, 6, "t/2", ONE)]].concat();
+        let first = [connect(1, 1, false, false), subscribe(1, 1, "t/#", ONE)].concat();
+        let begin = [first, vec![publish(2, 9, 5, "t/2", ONE), publish(2, 9, 6, "t/2", ONE)]].concat();
         let come = |numbers: &[u64]| {
             let come = numbers.iter().map(|number| receive(1, 1, *number, "t/2", ONE)).collect();
             judge(check, [begin.clone(), come].concat()).len()
