@@ -240,9 +240,8 @@ impl Broker {
         let resumes = existing.is_some() && !clean_start;
         let mut ops = Vec::new();
         if let Some(session) = existing {
-            if !resumes {
-                // What the old connection did last must be applied before its session can be settled.
-                self.store.wait(self.store.submitted()).await;
+            if !self.old_is_over(resumes).await {
+                return Err(CUT_OFF);
             }
             self.settle(shard, session, resumes, &mut ops).await;
         }

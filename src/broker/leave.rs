@@ -188,7 +188,12 @@ impl Broker {
         let due = {
             let store = self.store.lock(shard);
             let fires = |session: &&nightjar_shard::Session| {
-                !session.attached() && (!resumes || session.will_due().is_some_and(|due| due <= now))
+                // A will without a delay is due whatever the clock says: it may be another one's that began the delay.
+                let is_due = || {
+                    session.will().is_some_and(|will| will.delay == 0)
+                        || session.will_due().is_some_and(|due| due <= now)
+                };
+                !session.attached() && (!resumes || is_due())
             };
             let session = store.session(session).filter(fires);
             session.and_then(|session| {

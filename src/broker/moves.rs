@@ -121,6 +121,16 @@ impl Broker {
         task::timeout(AGREEING, applied).await.is_ok()
     }
 
+    /// Waits until what an old connection here did last is applied, so that its session can be settled; whether that was in
+    /// time. On a node alone the connection itself has seen to all that a session which is resumed needs.
+    pub(super) async fn old_is_over(&self, resumes: bool) -> bool {
+        if self.others.is_none() && resumes {
+            return true;
+        }
+        // In a cluster the end of a connection is submitted when all before it is applied.
+        self.attached_in_time(self.store.submitted()).await && self.attached_in_time(self.store.submitted()).await
+    }
+
     /// The client was sent away: if its session is attached after all, nobody has it.
     pub(super) fn detach_when_attached(
         self: &Arc<Self>,
