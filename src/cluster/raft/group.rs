@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// No node: ids are made by chance.
+const NOBODY: u64 = 0;
 /// How long a member has to take over.
 const TAKING_OVER: Duration = Duration::from_millis(500);
 
@@ -185,8 +187,9 @@ impl Group {
         Ok(())
     }
 
-    /// A leader that was asked to hand over takes nothing more and says nothing more, as long as it leads. It votes for
-    /// itself in the next term, as if another had asked it to, and then stands as anybody may.
+    /// A leader that was asked to hand over takes nothing more and says nothing more, as long as it leads. So it votes for
+    /// nobody in the next term, as if one had asked that is no node, and then stands as any member may. For no node that
+    /// there is: that could take the vote for one that it was given.
     async fn begin_again(&self) -> Result<(), GroupError> {
         let mut request = {
             let metrics = self.raft.metrics();
@@ -194,7 +197,7 @@ impl Group {
             let last = metrics
                 .last_log_index
                 .map_or_else(Default::default, |index| Point { term: u64::MAX, index: index + 1 });
-            VoteRequest::new(RaftVote::new(metrics.current_term + 1, self.node.0), log_id_of(last))
+            VoteRequest::new(RaftVote::new(metrics.current_term + 1, NOBODY), log_id_of(last))
         };
         request.leadership_transfer = true;
         self.raft.vote(request).await.map_err(|error| self.refused(error))?;
