@@ -317,13 +317,16 @@ mod tests {
 
     #[test]
     fn a_state_that_comes_as_a_whole_says_who_is_over_and_that_all_else_may_have_changed() {
-        let (id, home, now) = (NodeId(1), HomeId(7), Wall(1));
-        let start = Start { id, home, name: "one".into(), address: "one".into(), hint: None, version: 1 };
+        let start = |id: u64| {
+            let (id, home, name) = (NodeId(id), HomeId(10 + id), Arc::<str>::from(format!("n{id}")));
+            Start { id, home, address: Arc::clone(&name), name, hint: None, version: 1 }
+        };
+        let (id, home, now) = (NodeId(2), HomeId(12), Wall(1));
         let settings = Settings { cluster: 1, shards: 1, replicas: 1 };
         let (mut control, mut effects) = (Control::new(1), Vec::new());
-        let form = ControlOp::Form { settings, protocol: 1, members: vec![start], now };
-        let ops = [form, ControlOp::BridgeWanted { name: "b".into(), home }, ControlOp::NodeDown { id, home, now }];
-        for (index, op) in (1..).zip(ops) {
+        let form = ControlOp::Form { settings, protocol: 1, members: vec![start(1), start(2)], now };
+        let wanted = ControlOp::BridgeWanted { name: "b".into(), home: HomeId(11) };
+        for (index, op) in (1..).zip([form, wanted, ControlOp::NodeDown { id, home, now }]) {
             control.apply(index, op, &mut effects);
         }
         let told = changes(&control);
