@@ -15,7 +15,7 @@ const THREADS: usize = 2;
 /// How often a seed that has shown something is run again.
 const AGAIN: usize = 3;
 /// Seeds within which each fault that is put in must be found.
-const BUGGY: u64 = 40;
+const BUGGY: u64 = 100;
 
 fn failure(seed: u64, outcome: &Outcome) -> String {
     format!(
