@@ -4,11 +4,9 @@ use super::connection::{Connection, Durable, End};
 use super::peer::Close;
 use super::ports::Publication;
 use super::{Broker, stats, turn};
-use crate::store::{Store, Waiter};
-use nightjar_base::{ClientId, Position, SessionId, ShardId, Wall};
+use nightjar_base::{ClientId, SessionId, ShardId, Wall};
 use nightjar_mqtt::Message;
 use nightjar_shard::{ALONE, Op, Will};
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// A will whose time has come.
@@ -110,19 +108,6 @@ impl Connection {
     }
 }
 
-/// Ops that are submitted when all that was submitted before them is applied.
-struct InTurn {
-    store: Store,
-    ops: Mutex<Vec<(ShardId, Op)>>,
-}
-
-impl Waiter for InTurn {
-    fn durable(self: Arc<Self>, _: Position) {
-        let mut ops = std::mem::take(&mut *self.ops.lock());
-        self.store.submit(&mut ops, None);
-    }
-}
-
 impl Broker {
     /// Submits `ops`, and then `last`, which says that a connection is over.
     ///
@@ -139,7 +124,7 @@ impl Broker {
             self.store.submit(&mut ops, None);
         }
         if !last.is_empty() {
-            self.store.barrier(Arc::new(InTurn { store: self.store.clone(), ops: Mutex::new(last) }));
+            self.store.submit_in_turn(last);
         }
     }
 

@@ -71,6 +71,8 @@ pub use handle::Handle;
 pub use limits::Limits;
 pub use listen::{Adopted, Thread};
 pub use listener::{Listener, ListenerSettings};
+#[cfg(test)]
+pub(crate) use moves::bury_everywhere;
 pub use ports::{BoxFuture, Census, Far, Forwarded, Others, Publication};
 pub use stats::Totals;
 pub use trace::{Event, Lens, Look, look};

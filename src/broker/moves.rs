@@ -11,7 +11,8 @@ use super::peer::Close;
 use super::ports::Others;
 use super::subscriber::Subscriber;
 use crate::env::task;
-use nightjar_base::{ClientId, HomeId, Position, SessionId, ShardId};
+use crate::store::Store;
+use nightjar_base::{ClientId, HomeId, Position, SessionId, ShardId, Wall};
 use nightjar_mqtt::ReasonCode;
 use nightjar_shard::{Holder, Op, QueueLimits, Session, Will};
 use parking_lot::Mutex;
@@ -97,6 +98,24 @@ pub(super) struct AttachedSession<'a> {
     pub(super) came: Came,
 }
 
+/// A process that `shard` knows to be over may not be so for another shard yet, which would still take what it had proposed
+/// for a client: this node says so there, before it proposes anything of that client's itself.
+pub(crate) fn bury_everywhere(store: &Store, shard: ShardId, now: Wall) {
+    let known: Vec<u64> = store.lock(shard).buried().take(GRAVES).collect();
+    if known.is_empty() {
+        return;
+    }
+    let mut ops = Vec::new();
+    for of in (0..store.shard_count()).map(ShardId).filter(|of| *of != shard) {
+        let state = store.lock(of);
+        let missing = known.iter().filter(|home| !state.is_buried(**home));
+        ops.extend(missing.map(|home| (of, Op::DetachHome { home: *home, now })));
+    }
+    if !ops.is_empty() {
+        store.submit(&mut ops, None);
+    }
+}
+
 impl Broker {
     /// The op for it.
     pub(super) fn attach_op(&self, attaching: Attaching) -> Op {
@@ -170,7 +189,7 @@ impl Broker {
                 session.map(|session| Holder { home: session.home(), epoch: session.epoch() })
             };
             let Some(holder) = holder else {
-                self.bury_everywhere(shard);
+                bury_everywhere(&self.store, shard, self.clock.now());
                 return Ok(());
             };
             if !self.evict(others, holder, client_id).await {
@@ -178,21 +197,6 @@ impl Broker {
             }
         }
         Err((ReasonCode::ServerBusy, "others use the client id"))
-    }
-
-    /// A process that `shard` knows to be over may not be so for another shard yet, which would still take what it had
-    /// proposed for a client: this node says so there, before it proposes anything of that client's itself.
-    fn bury_everywhere(&self, shard: ShardId) {
-        let known: Vec<u64> = self.store.lock(shard).buried().take(GRAVES).collect();
-        let (mut ops, now) = (Vec::new(), self.clock.now());
-        for of in (0..self.store.shard_count()).map(ShardId).filter(|of| *of != shard) {
-            let store = self.store.lock(of);
-            let missing = known.iter().filter(|home| !store.is_buried(**home));
-            ops.extend(missing.map(|home| (of, Op::DetachHome { home: *home, now })));
-        }
-        if !ops.is_empty() {
-            self.store.submit(&mut ops, None);
-        }
     }
 
     async fn evict(&self, others: &Arc<dyn Others>, holder: Holder, client_id: &ClientId) -> bool {

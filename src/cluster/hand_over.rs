@@ -18,6 +18,7 @@ const PAUSE: u64 = 1_000;
 const AGAIN: u64 = 2_000;
 /// By how many entries the next leader may be behind.
 const BEHIND: u64 = 256;
+
 /// Everything that this node leads.
 pub(super) async fn all(member: &Member, running: &Running) {
     let led = running.groups.all().filter(|group| group.leads());
@@ -70,9 +71,13 @@ impl Spreading {
         let Some((group, next)) = groups.find_map(|group| Some((group, wished(member, group)?))) else { return };
         self.last = now;
         self.since.remove(&group.id());
-        let group = Arc::clone(group);
-        drop(task::spawn(async move { group.hand_over(next).await }));
+        give(Arc::clone(group), next);
     }
+}
+
+fn give(group: Arc<Group>, to: NodeId) {
+    // In vain: then it is looked at again.
+    drop(task::spawn(async move { group.hand_over(to).await }));
 }
 
 /// A member that the leader does not reach gets nothing of what is agreed on. Gives all groups that this node leads to voters
@@ -91,9 +96,7 @@ fn give_to_better(member: &Member, running: &Running, now: Tick) -> bool {
         tracing::warn!(node = %to, groups = next.len(), "another node reaches more of the others: it leads instead");
     }
     let is_any = !next.is_empty();
-    for (group, to) in next {
-        drop(task::spawn(async move { group.hand_over(to).await }));
-    }
+    next.into_iter().for_each(|(group, to)| give(group, to));
     is_any
 }
 

@@ -87,6 +87,19 @@ pub trait Waiter: Send + Sync {
     fn durable(self: Arc<Self>, position: Position);
 }
 
+/// Ops that wait for what was submitted before them.
+struct InTurn {
+    store: Store,
+    ops: Mutex<Vec<(ShardId, Op)>>,
+}
+
+impl Waiter for InTurn {
+    fn durable(self: Arc<Self>, _: Position) {
+        let mut ops = std::mem::take(&mut *self.ops.lock());
+        self.store.submit(&mut ops, None);
+    }
+}
+
 /// The store: a cheap handle, to be cloned at will.
 #[derive(Clone)]
 pub struct Store {
@@ -146,6 +159,11 @@ impl Store {
     /// Calls `waiter` when all that was submitted before is applied.
     pub fn barrier(&self, waiter: Arc<dyn Waiter>) -> Position {
         self.submit(&mut Vec::new(), Some(waiter))
+    }
+
+    /// Submits `ops` when all that was submitted before them is applied.
+    pub fn submit_in_turn(&self, ops: Vec<(ShardId, Op)>) {
+        self.barrier(Arc::new(InTurn { store: self.clone(), ops: Mutex::new(ops) }));
     }
 
     /// The newest position that is durable and applied.

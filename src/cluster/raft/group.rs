@@ -11,7 +11,7 @@ use crate::cluster::wire::Refusal;
 use crate::env::task;
 use crate::store::{Point, Received};
 use bytes::Bytes;
-use nightjar_base::{NodeId, ShardId};
+use nightjar_base::{NodeId, ShardId, millis};
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::raft::{ReadPolicy, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
@@ -391,7 +391,6 @@ fn no_snapshot() -> Refusal {
 
 /// How groups behave: heartbeats, elections, and when their logs are let go of.
 pub(super) fn config(pace: Pace) -> Arc<Config> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: "nightjar".to_owned(),
         heartbeat_interval: millis(pace.heartbeat),

@@ -16,7 +16,7 @@ use super::raft::{Group, Reign};
 use super::wire::{CallError, Lane, Refusal, Request, Transport as _};
 use crate::env::task;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use nightjar_base::{NodeId, ShardId, Tick};
+use nightjar_base::{NodeId, ShardId, Tick, millis};
 use nightjar_control::{Node, Stage};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -68,10 +68,6 @@ impl Sentry {
     fn lost(&self, now: Tick) -> BTreeSet<NodeId> {
         self.watch.lock().lost(now)
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Asks all others again and again, for ever.

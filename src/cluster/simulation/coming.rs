@@ -4,6 +4,7 @@ use super::asking;
 use super::bugs::Bug;
 use super::site::{Connection, EVICT, Site, client_id};
 use super::world::World;
+use crate::broker::bury_everywhere;
 use crate::cluster::wire::Request;
 use crate::env::task;
 use bytes::{BufMut as _, BytesMut};
@@ -122,28 +123,13 @@ async fn make_ours(site: &Arc<Site>, shard: ShardId, client: usize) -> Option<()
         };
         let Some(holder) = holder else {
             if site.bug != Bug::LateBurial {
-                bury_everywhere(site, shard);
+                bury_everywhere(&site.works.store, shard, site.clock.now());
             }
             return Some(());
         };
         evict(site, holder, shard, client).await?;
     }
     None
-}
-
-/// What one shard knows to be over is over for the others before anything of this client comes to them.
-fn bury_everywhere(site: &Site, shard: ShardId) {
-    let (store, now) = (&site.works.store, site.clock.now());
-    let known: Vec<u64> = store.lock(shard).buried().collect();
-    let mut ops = Vec::new();
-    for of in (0..store.shard_count()).map(ShardId).filter(|of| *of != shard) {
-        let state = store.lock(of);
-        let missing = known.iter().filter(|home| !state.is_buried(**home));
-        ops.extend(missing.map(|home| (of, Op::DetachHome { home: *home, now })));
-    }
-    if !ops.is_empty() {
-        store.submit(&mut ops, None);
-    }
 }
 
 /// A connection at another home is over, and nothing of it can come any more.

@@ -9,7 +9,7 @@ use crate::cluster::tests::node::{Door, More, Plan, Works};
 use crate::cluster::wire::{Refusal, Request, Switch};
 use crate::env::clock::Clock;
 use crate::env::task;
-use crate::store::{Opened, Sink, Store, Waiter};
+use crate::store::{Opened, Sink};
 use bytes::Bytes;
 use nightjar_base::{HomeId, NodeId, Position, SessionId, ShardId};
 use nightjar_control::{ControlEffect, ControlOp};
@@ -53,19 +53,6 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::SeqCst)
-    }
-}
-
-/// What says that a connection is over, when all that was submitted before is applied.
-struct InTurn {
-    store: Store,
-    ops: Mutex<Vec<(ShardId, Op)>>,
-}
-
-impl Waiter for InTurn {
-    fn durable(self: Arc<Self>, _: Position) {
-        let mut ops = std::mem::take(&mut *self.ops.lock());
-        self.store.submit(&mut ops, None);
     }
 }
 
@@ -254,7 +241,7 @@ impl Site {
             store.submit(&mut last, None);
         } else {
             // As `broker/leave.rs` has it.
-            store.barrier(Arc::new(InTurn { store: store.clone(), ops: Mutex::new(last) }));
+            store.submit_in_turn(last);
         }
     }
 
