@@ -85,9 +85,9 @@ impl Outlet {
 
 const HEAD: usize = 24;
 
-/// What has come from other processes.
+/// What has come from other processes, and for which one here.
 #[derive(Debug, Default)]
-pub(super) struct Inlets(HashMap<HomeId, u64>);
+pub(super) struct Inlets(HashMap<(HomeId, HomeId), u64>);
 
 impl Inlets {
     /// The messages of a batch for the process `own`; none if they have come before. `None` if it is for another process
@@ -98,7 +98,8 @@ impl Inlets {
             return None;
         }
         let number = payload.try_get_u64_le().ok()?;
-        let last = self.0.entry(from).or_default();
+        // Each of two processes has an outlet of its own, and numbers of its own, though the one has gone on as the other.
+        let last = self.0.entry((from, own)).or_default();
         if number <= *last {
             return Some(Vec::new());
         }
@@ -112,7 +113,7 @@ impl Inlets {
 
     /// A process is over.
     pub(super) fn forget(&mut self, home: HomeId) {
-        self.0.remove(&home);
+        self.0.retain(|(from, own), _| *from != home && *own != home);
     }
 }
 
@@ -218,6 +219,24 @@ mod tests {
         }
         assert_eq!(come, all);
         assert_eq!(outlet.bytes, 0);
+    }
+
+    #[test]
+    fn a_process_that_goes_on_as_another_hears_of_the_others_from_the_first_on() {
+        const C: HomeId = HomeId(3);
+        let (one, mut inlets) = (message(1, 10), Inlets::default());
+        for own in [B, C] {
+            let mut outlet = Outlet::default();
+            outlet.push(&one);
+            let batch = outlet.batch(A, own).unwrap();
+            assert_eq!(inlets.take(own, batch.clone()), Some(vec![one.clone()]));
+            assert_eq!(inlets.take(own, batch), Some(Vec::new()));
+        }
+        assert_eq!(inlets.0.len(), 2);
+        inlets.forget(B);
+        assert_eq!(inlets.0.len(), 1);
+        inlets.forget(A);
+        assert_eq!(inlets.0.len(), 0);
     }
 
     #[test]
