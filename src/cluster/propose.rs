@@ -16,8 +16,12 @@ use std::collections::VecDeque;
 /// Ops, and bytes of them, that are agreed on together.
 const BATCH_OPS: usize = 1024;
 const BATCH_BYTES: usize = 256 * 1024;
-/// Batches of a shard that are under way.
+/// Batches of a shard that are under way, if each but the first is worth it.
 const UNDER_WAY: usize = 4;
+/// From so many ops, or bytes of them, on it does not wait for the one before: fewer gather until that is done, as a batch
+/// costs all nodes much the same whatever is in it.
+const WORTH_OPS: usize = 128;
+const WORTH_BYTES: usize = 32 * 1024;
 /// Milliseconds after which a batch that nothing was heard of is sent again.
 const PATIENCE: u64 = 1_000;
 /// From here on the numbers of a session's publications are those that the broker makes for it.
@@ -38,6 +42,7 @@ struct Lane {
     /// The process that proposes them: one that was declared gone goes on as another.
     home: u64,
     gathered: Vec<Op>,
+    gathered_bytes: usize,
     /// How many ops have ever been gathered, and how many of them are in batches.
     taken: u64,
     packed: u64,
@@ -77,6 +82,7 @@ impl Proposer {
             self.open.push_back(0);
             for (shard, op) in ops.drain(..count) {
                 let lane = &mut self.lanes[usize::from(shard.0)];
+                lane.gathered_bytes += op.weight();
                 lane.gathered.push(op);
                 lane.taken += 1;
                 match lane.submissions.back_mut() {
@@ -94,7 +100,7 @@ impl Proposer {
     /// order.
     pub fn next_batches(&mut self, shard: ShardId, now: Tick) -> Vec<Bytes> {
         let lane = &mut self.lanes[usize::from(shard.0)];
-        while lane.waiting.len() < UNDER_WAY && !lane.gathered.is_empty() {
+        while lane.may_pack() {
             lane.pack();
         }
         if lane.sent == 0 {
@@ -188,9 +194,7 @@ impl Proposer {
 
     /// The shards that have something to send, or to make batches of.
     pub fn ready(&self) -> impl Iterator<Item = ShardId> {
-        let is_ready = |lane: &Lane| {
-            lane.sent < lane.waiting.len() || (!lane.gathered.is_empty() && lane.waiting.len() < UNDER_WAY)
-        };
+        let is_ready = |lane: &Lane| lane.sent < lane.waiting.len() || lane.may_pack();
         self.lanes.iter().enumerate().filter(move |(_, lane)| is_ready(lane)).map(|(number, _)| shard_id(number))
     }
 }
@@ -228,7 +232,18 @@ impl Lane {
         ops.append(&mut self.gathered);
         ops.iter_mut().filter(|op| !is_own_work(op)).for_each(|op| *op = idle());
         (self.taken, self.packed, self.last, self.sent) = (ops.len() as u64, 0, 0, 0);
+        self.gathered_bytes = ops.iter().map(Op::weight).sum();
         (self.gathered, self.submissions) = (ops, submissions);
+    }
+
+    /// Whether there is something to make a batch of, and room for it.
+    fn may_pack(&self) -> bool {
+        let is_worth_it = || self.gathered.len() >= WORTH_OPS || self.gathered_bytes >= WORTH_BYTES;
+        match self.waiting.len() {
+            0 => !self.gathered.is_empty(),
+            1..UNDER_WAY => is_worth_it(),
+            _ => false,
+        }
     }
 
     /// Makes one batch of what has gathered.
@@ -244,7 +259,7 @@ impl Lane {
             entry.clear();
             Store::encode_batch(batch, &self.gathered[..count], &mut entry);
         }
-        self.gathered.drain(..count);
+        self.gathered_bytes -= self.gathered.drain(..count).map(|op| op.weight()).sum::<usize>();
         self.packed += count as u64;
         // One whose ops go with several batches waits for the last of them: the ops of a shard keep their order.
         let mut submissions = Vec::new();
@@ -263,6 +278,9 @@ fn shard_id(number: usize) -> ShardId {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// So many that they wait for none before them.
+    const MANY: [u16; WORTH_OPS] = [0; WORTH_OPS];
 
     fn op(session: u64) -> Op {
         Op::End { session: SessionId(session) }
@@ -284,7 +302,7 @@ mod tests {
     fn of_many_refusals_the_first_has_all_sent_again() {
         let (mut proposer, shard) = (Proposer::new(7, 1), ShardId(0));
         for _ in 0..3 {
-            submit(&mut proposer, &[&[0]]);
+            submit(&mut proposer, &[&MANY]);
             assert_eq!(proposer.next_batches(shard, Tick(0)).len(), 1);
         }
         let round = proposer.round(shard);
@@ -320,7 +338,7 @@ mod tests {
         let shard = ShardId(0);
         let mut sent = 0;
         for _ in 0..10 {
-            submit(&mut proposer, &[&[0]]);
+            submit(&mut proposer, &[&MANY]);
             sent += proposer.next_batches(shard, Tick(0)).len();
         }
         assert_eq!((sent, proposer.ready().count()), (UNDER_WAY, 0));
@@ -331,11 +349,30 @@ mod tests {
     }
 
     #[test]
+    fn few_ops_gather_until_the_batch_before_is_done() {
+        let (mut proposer, shard) = (Proposer::new(7, 1), ShardId(0));
+        submit(&mut proposer, &[&[0]]);
+        assert_eq!(proposer.next_batches(shard, Tick(0)).len(), 1);
+        submit(&mut proposer, &[&[0; WORTH_OPS - 2]]);
+        submit(&mut proposer, &[&[0]]);
+        assert_eq!((proposer.ready().count(), proposer.next_batches(shard, Tick(0)).len()), (0, 0));
+        assert_eq!(apply(&mut proposer, 0, 1), 1);
+        assert_eq!((proposer.ready().count(), proposer.next_batches(shard, Tick(0)).len()), (1, 1));
+        let message = std::sync::Arc::new(nightjar_mqtt::Message::new("a", &[], &[0; WORTH_BYTES]));
+        let retain = Op::Retain { message, now: nightjar_base::Wall(0) };
+        proposer.take(&[1], &mut [(shard, retain)].into());
+        assert_eq!(proposer.next_batches(shard, Tick(0)).len(), 1, "many bytes");
+        assert_eq!(apply(&mut proposer, 0, 3), 4);
+        assert_eq!(proposer.lanes[0].gathered_bytes, 0);
+    }
+
+    #[test]
     fn large_batches_are_split_and_their_submission_waits_for_all() {
         let mut proposer = Proposer::new(7, 1);
         submit(&mut proposer, &[&[0; BATCH_OPS + 1]]);
-        assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), 2);
+        assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), 1);
         assert_eq!(apply(&mut proposer, 0, 1), 0);
+        assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), 1);
         assert_eq!(apply(&mut proposer, 0, 2), 1);
     }
 
@@ -345,7 +382,7 @@ mod tests {
         let shard = ShardId(0);
         let mut first = Vec::new();
         for _ in 0..3 {
-            submit(&mut proposer, &[&[0]]);
+            submit(&mut proposer, &[&MANY]);
             first.extend(proposer.next_batches(shard, Tick(0)));
         }
         assert_eq!(proposer.overdue(Tick(PATIENCE - 1)).count(), 0);
@@ -380,18 +417,21 @@ mod tests {
         let mut proposer = Proposer::new(7, 2);
         let done = || Op::WillDone { session: SessionId(9), epoch: 3 };
         let received = || Op::Received { session: SessionId(9), sequences: vec![1] };
-        for number in 0..UNDER_WAY + 2 {
-            proposer.take(&[2, 1], &mut [(ShardId(0), received()), (ShardId(0), done()), (ShardId(1), op(2))].into());
-            assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), usize::from(number < UNDER_WAY));
+        let all = || [(ShardId(0), received()), (ShardId(0), done()), (ShardId(1), op(2))];
+        for number in 0..5 {
+            proposer.take(&[2, 1], &mut all().into());
+            assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), usize::from(number == 0));
         }
         assert_eq!(apply(&mut proposer, 0, 1), 1);
+        assert_eq!(proposer.next_batches(ShardId(0), Tick(0)).len(), 1);
+        proposer.take(&[2, 1], &mut all().into());
         proposer.applied(ShardId(0), Batch { home: 7, sequence: 2 }, Applied::Gone, Tick(1));
         proposer.begin_again(8);
         assert_eq!((proposer.home(ShardId(0)), proposer.home(ShardId(1))), (8, 8));
         let batches = proposer.next_batches(ShardId(0), Tick(1));
         assert_eq!(batches.len(), 1, "all together now");
         let ops = Store::decode_batch(&batches[0]);
-        assert_eq!(ops.len(), 2 * (UNDER_WAY + 1));
+        assert_eq!(ops.len(), 2 * 5);
         assert!(ops.chunks(2).all(|ops| ops[0] == idle() && ops[1] == done()));
         // What comes late of the old home is nobody's.
         proposer.applied(ShardId(0), Batch { home: 7, sequence: 3 }, Applied::Gone, Tick(1));
@@ -399,7 +439,7 @@ mod tests {
         assert_eq!(proposer.completed().0, 1);
         assert_eq!(proposer.next_batches(ShardId(1), Tick(1)).len(), 1);
         proposer.applied(ShardId(1), Batch { home: 8, sequence: 1 }, Applied::Applied, Tick(1));
-        assert_eq!(proposer.completed().0, 2 * (UNDER_WAY as u64 + 2));
+        assert_eq!(proposer.completed().0, 2 * 6);
     }
 
     #[test]

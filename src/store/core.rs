@@ -11,8 +11,7 @@ use super::stats::{Counters, HealthCell};
 use bytes::Bytes;
 use nightjar_base::ShardId;
 use nightjar_control::Control;
-use nightjar_mqtt::Message;
-use nightjar_shard::{Change, Op, Shard, Tables, TablesError, Target};
+use nightjar_shard::{Change, Op, Shard, Tables, TablesError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -330,27 +329,4 @@ impl Core {
         self.stopping.store(true, Ordering::Relaxed);
         (self.config.fatal)(why);
     }
-}
-
-/// Roughly what an op costs in memory while it waits.
-pub(crate) fn weight(op: &Op) -> usize {
-    const PLAIN: usize = size_of::<Op>() + 16;
-    match op {
-        Op::Enqueue { message, targets, .. } => PLAIN + copies(message, targets),
-        Op::EnqueueFrom { message, targets, variants, .. } => {
-            let variants = variants.iter().map(|(message, targets)| copies(message, targets));
-            PLAIN + copies(message, targets) + variants.sum::<usize>()
-        }
-        Op::Retain { message, .. } | Op::RetainFrom { message, .. } => PLAIN + message.size(),
-        Op::Replay { entries, .. } => PLAIN + entries.iter().map(|entry| entry.message.size() + 64).sum::<usize>(),
-        Op::ForgetOrigins { tokens, .. } => PLAIN + tokens.len() * 8,
-        Op::Subscribe { subscriptions, .. } => PLAIN + subscriptions.len() * 128,
-        Op::Attach { will: Some(will), .. } => PLAIN + will.message.size(),
-        Op::AttachFrom { will: Some(will), .. } => PLAIN + will.message.size(),
-        _ => PLAIN,
-    }
-}
-
-fn copies(message: &Message, targets: &[Target]) -> usize {
-    message.size() + targets.len() * 64
 }

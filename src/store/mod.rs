@@ -54,7 +54,7 @@ pub use replica::{Applied, Applier, Batch, GroupLog, Outgoing, Proposals, Receiv
 pub use stats::{Health, Stats};
 
 pub use self::core::State;
-use self::core::{Core, Submission, weight};
+use self::core::{Core, Submission};
 use nightjar_base::{Position, ShardId};
 use nightjar_shard::{Effect, Op, Shard, Tables};
 use parking_lot::{Mutex, MutexGuard};
@@ -126,7 +126,7 @@ impl Store {
     /// Never waits for a disk. After [`Store::stop`] nothing is taken any more: `ops` are dropped and `waiter` is never
     /// called.
     pub fn submit(&self, ops: &mut Vec<(ShardId, Op)>, waiter: Option<Arc<dyn Waiter>>) -> Position {
-        let bytes = ops.iter().map(|(_, op)| weight(op)).sum();
+        let bytes = ops.iter().map(|(_, op)| op.weight()).sum();
         self.core.pending.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.core.queue.lock();
         queue.submitted += 1;

@@ -155,6 +155,8 @@ pub enum Op {
         now: Wall,
     },
     /// [`Op::Attach`] in a cluster, where it matters which node the connection is at.
+    ///
+    /// It does nothing as long as the session's last connection owes a will: see [`Session::owes_will`](crate::Session::owes_will).
     AttachFrom {
         /// The process that has the connection.
         home: u64,
@@ -219,6 +221,34 @@ pub enum Op {
         /// Their tokens; none are all that the session has.
         tokens: Vec<u64>,
     },
+}
+
+impl Op {
+    /// Bytes that it costs in memory while it waits, roughly.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const PLAIN: usize = size_of::<Op>() + 16;
+        match self {
+            Self::Enqueue { message, targets, .. } => PLAIN + copies(message, targets),
+            Self::EnqueueFrom { message, targets, variants, .. } => {
+                let variants = variants.iter().map(|(message, targets)| copies(message, targets));
+                PLAIN + copies(message, targets) + variants.sum::<usize>()
+            }
+            Self::Retain { message, .. } | Self::RetainFrom { message, .. } => PLAIN + message.size(),
+            Self::Replay { entries, .. } => {
+                PLAIN + entries.iter().map(|entry| entry.message.size() + 64).sum::<usize>()
+            }
+            Self::ForgetOrigins { tokens, .. } => PLAIN + tokens.len() * 8,
+            Self::Subscribe { subscriptions, .. } => PLAIN + subscriptions.len() * 128,
+            Self::Attach { will: Some(will), .. } => PLAIN + will.message.size(),
+            Self::AttachFrom { will: Some(will), .. } => PLAIN + will.message.size(),
+            _ => PLAIN,
+        }
+    }
+}
+
+fn copies(message: &Message, targets: &[Target]) -> usize {
+    message.size() + targets.len() * 64
 }
 
 /// Where a publication comes from that may have to be made again.
