@@ -14,7 +14,7 @@ use super::leave::interval_as_expiry;
 use super::limits::Limits;
 use super::listener::Door;
 use super::loops::is_link;
-use super::moves::{Attaching, CUT_OFF};
+use super::moves::{Attaching, CUT_OFF, IN_USE, TRIES};
 use super::peer::{About, Close, Peer};
 use super::people::{Bounds, Share, Throttle, TooMany};
 use super::publish::RouteCache;
@@ -225,6 +225,22 @@ impl Broker {
         client_id: &ClientId,
         will: Option<Will>,
     ) -> Result<Taken, (ReasonCode, &'static str)> {
+        for _ in 0..TRIES {
+            if let Some(taken) = self.try_session(newcomer, client_id, will.clone()).await? {
+                return Ok(taken);
+            }
+        }
+        Err(IN_USE)
+    }
+
+    /// [`Self::take_session`], unless the client's last connection has only just ended, and its will is to be published first:
+    /// then it is to be tried again.
+    async fn try_session(
+        self: &Arc<Self>,
+        newcomer: &Newcomer,
+        client_id: &ClientId,
+        will: Option<Will>,
+    ) -> Result<Option<Taken>, (ReasonCode, &'static str)> {
         self.make_ours(client_id).await?;
         let (connect, limits) = (&newcomer.connect, &newcomer.limits);
         let expiry = limits.expiry(connect);
@@ -252,7 +268,7 @@ impl Broker {
                 let position = self.store.submit(&mut ops, None);
                 self.store.wait(position).await;
             }
-            return Ok(self.transient(client_id, None));
+            return Ok(Some(self.transient(client_id, None)));
         }
         let epoch = self.new_epoch();
         let (client, user, queue) = (Arc::clone(client_id), newcomer.owner().cloned(), limits.queue);
@@ -260,28 +276,33 @@ impl Broker {
         ops.push((shard, self.attach_op(attach)));
         let expected = self.moves.expect(epoch);
         let position = self.store.submit(&mut ops, None);
-        if !(self.attached_in_time(position).await && self.end_before(expected.came(), client_id).await) {
+        let is_applied = self.attached_in_time(position).await;
+        let is_ours = |session: &&Session| session.epoch() == epoch;
+        if is_applied && expected.came().is_none() && self.store.lock(shard).client(client_id).filter(is_ours).is_none()
+        {
+            return Ok(None);
+        }
+        if !(is_applied && self.end_before(expected.came(), client_id).await) {
             self.detach_when_attached(client_id, shard, epoch, position);
             return Err(CUT_OFF);
         }
         let came = expected.came();
         let store = self.store.lock(shard);
-        // Applied: the claim keeps everybody else on this node from the client's session meanwhile.
-        let session = store.client(client_id).filter(|session| session.epoch() == epoch);
-        let Some(session) = session else { return Err((ReasonCode::ServerBusy, "others use the client id")) };
+        // The claim keeps everybody else on this node from the client's session meanwhile.
+        let session = store.client(client_id).filter(is_ours).ok_or(IN_USE)?;
         let id = session.id();
         // What the log says counts: this node's store may have been behind when it was looked at.
         let present = came.map_or(existing == Some(id), |came| came.present);
         let durable = Durable { shard, session: id, epoch, queue: expiry > 0 || present };
         if !durable.queue {
             // Its row is there for its will, and to be found; everything else lives and dies with the connection.
-            return Ok(self.transient(client_id, Some(durable)));
+            return Ok(Some(self.transient(client_id, Some(durable))));
         }
         let subscriptions = || session.subscriptions();
         let subscriber = self.add_session(shard, id, client_id, newcomer.owner());
         // Another node may have sent some of its queue.
         subscriber.note_sent(session.sent(), 0);
-        Ok(Taken {
+        Ok(Some(Taken {
             present,
             subscriber,
             head: session.head(),
@@ -290,7 +311,7 @@ impl Broker {
             filters: subscriptions().map(|(filter, of)| (Arc::clone(filter), of.options)).collect(),
             replays: subscriptions().filter_map(|(filter, of)| resumed(filter, of)).collect(),
             durable: Some(durable),
-        })
+        }))
     }
 
     /// The QoS 2 messages that an earlier connection of the session brought in a cluster, so that all shards may not have

@@ -54,8 +54,12 @@ impl Connection {
         if self.subscriber.session.is_some() && !self.subscriber.rights().is_open() {
             self.broker.routes_changed();
         }
-        let keeps_queue = self.durable.is_some_and(|durable| durable.queue);
-        if !keeps_queue {
+        // Its session may have ended, or have come as a whole, while it was subscribing.
+        let is_kept = |of: Durable| {
+            let kept = self.broker.session(of.shard, of.session);
+            of.queue && kept.is_some_and(|kept| kept.id == self.subscriber.id)
+        };
+        if !self.durable.is_some_and(is_kept) {
             let filters = std::mem::take(&mut *self.subscriber.filters());
             for filter in filters.keys() {
                 self.broker.remove_route(&self.subscriber, filter);
@@ -172,14 +176,7 @@ impl Broker {
         let now = self.clock.now();
         let due = {
             let store = self.store.lock(shard);
-            let fires = |session: &&nightjar_shard::Session| {
-                // A will without a delay is due whatever the clock says: it may be another one's that began the delay.
-                let is_due = || {
-                    session.will().is_some_and(|will| will.delay == 0)
-                        || session.will_due().is_some_and(|due| due <= now)
-                };
-                !session.attached() && (!resumes || is_due())
-            };
+            let fires = |session: &&nightjar_shard::Session| !session.attached() && session.owes_will(resumes, now);
             let session = store.session(session).filter(fires);
             session.and_then(|session| {
                 let message = Arc::clone(&session.will()?.message);

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// How long a client that comes in waits for the cluster to agree on it.
 const AGREEING: Duration = Duration::from_secs(2);
 /// How often a session that somebody else takes meanwhile is taken from him.
-const TRIES: usize = 4;
+pub(super) const TRIES: usize = 4;
 
 /// How long it may take until every node has heard of a connection.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -33,6 +33,7 @@ const GRAVES: usize = 32;
 /// What a client is told that cannot be let in here and now.
 pub(super) const CUT_OFF: (ReasonCode, &str) =
     (ReasonCode::ServerUnavailable, "this node cannot reach the rest of the cluster");
+pub(super) const IN_USE: (ReasonCode, &str) = (ReasonCode::ServerBusy, "others use the client id");
 
 /// A connection of this node that is about to have its session.
 pub(super) struct Attaching {
@@ -196,7 +197,7 @@ impl Broker {
                 return Err(CUT_OFF);
             }
         }
-        Err((ReasonCode::ServerBusy, "others use the client id"))
+        Err(IN_USE)
     }
 
     async fn evict(&self, others: &Arc<dyn Others>, holder: Holder, client_id: &ClientId) -> bool {

@@ -39,7 +39,13 @@ impl Shard {
             before = session.attached.then(|| Box::new(Holder { home: session.home, epoch: session.epoch }));
             // A session without an expiry interval ends with its connection: there is nothing to resume
             // [MQTT-3.1.2-6 in 3.1.1].
-            if !clean_start && session.expiry != 0 && !session.is_expired(now) {
+            let resumes = !clean_start && session.expiry != 0 && !session.is_expired(now);
+            // Nobody could publish it any more: whoever attaches does so, and attaches again. A node alone publishes it as it
+            // detaches.
+            if home != ALONE && session.owes_will(resumes, now) {
+                return;
+            }
+            if resumes {
                 if let Some(at) = session.will_due.take() {
                     self.deadlines.clear(at, Deadline::Will(id));
                 }

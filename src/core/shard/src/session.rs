@@ -231,6 +231,15 @@ impl Session {
         !self.attached && self.expires.is_some_and(|at| at <= now)
     }
 
+    /// Whether the will of its last connection, or of one that it still has, is to be published before another connection
+    /// may have it: one without a delay is due whatever the clock says, since it may be another one's that began the delay;
+    /// and one is due with the session's end at the latest [MQTT-3.1.3-9].
+    #[must_use]
+    pub fn owes_will(&self, resumes: bool, now: Wall) -> bool {
+        let is_due = |will: &Will| !resumes || will.delay == 0 || self.will_due.is_some_and(|due| due <= now);
+        self.will.as_deref().is_some_and(is_due)
+    }
+
     /// Nobody knows any more what the connection was sent: DUP is owed to what was, and harms none of the rest
     /// [MQTT-3.3.1-1].
     pub(crate) fn all_may_be_sent(&mut self) {

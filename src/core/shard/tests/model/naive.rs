@@ -104,7 +104,12 @@ impl Naive {
         if let Some(id) = self.of_client(&client_id) {
             let old = self.sessions.get_mut(&id).unwrap();
             let over = !old.attached && old.expires.is_some_and(|at| at <= now);
-            if !clean_start && !over && old.expiry != 0 {
+            let resumes = !clean_start && !over && old.expiry != 0;
+            let owes = |will: &Will| !resumes || will.delay == 0 || old.will_due.is_some_and(|due| due <= now);
+            if home != ALONE && old.will.as_ref().is_some_and(owes) {
+                return;
+            }
+            if resumes {
                 if old.attached && old.home != home {
                     old.sent = old.sent.max(old.next);
                 }

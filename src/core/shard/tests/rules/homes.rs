@@ -2,7 +2,7 @@
 
 use crate::bench::{Attach, Bench, subscribe, will};
 use nightjar_base::{SessionId, Wall};
-use nightjar_shard::{ALONE, Due, Effect, Holder, Op};
+use nightjar_shard::{ALONE, Due, Effect, Holder, Op, Will};
 use std::sync::Arc;
 
 const HERE: u64 = 0xaaaa;
@@ -144,4 +144,34 @@ fn a_shard_is_replaced_in_its_place() {
 #[test]
 fn what_a_cluster_needs_makes_no_op_and_no_effect_larger() {
     assert_eq!((size_of::<Op>(), size_of::<Effect>()), (96, 64));
+}
+
+#[test]
+fn in_a_cluster_nobody_takes_a_session_over_a_will_that_is_owed() {
+    let (owed, later) = (will(0), will(60));
+    let attach =
+        |epoch, will: &Option<Will>, now| Attach { home: 7, epoch, will: will.clone(), now, ..Attach::default() };
+    let mut bench = Bench::new();
+    let (session, _) = bench.attach(attach(1, &owed, 0));
+    let elsewhere = || Attach { home: 8, ..attach(2, &later, 10) };
+    assert_eq!(bench.attached(elsewhere()), [], "the connection is there, and ends with this");
+    bench.detach(session, 1, 20);
+    // The clock of the other node may be behind.
+    assert_eq!(bench.attached(elsewhere()), []);
+    assert_eq!(bench.shard.session(session).unwrap().epoch(), 1);
+    bench.apply(Op::WillDone { session, epoch: 1 });
+    assert_eq!(bench.attach(elsewhere()), (session, true));
+    // One with a delay is owed when that is over, or when the session ends; who comes back before that cancels it.
+    bench.detach(session, 2, 1_000);
+    assert_eq!(bench.attach(attach(3, &later, 60_999)), (session, true));
+    bench.detach(session, 3, 70_000);
+    assert_eq!(bench.attached(Attach { clean_start: true, ..attach(4, &None, 70_001) }), []);
+    assert_eq!(bench.attached(attach(5, &None, 130_000)), []);
+    bench.apply(Op::WillDone { session, epoch: 3 });
+    assert_eq!(bench.attach(attach(6, &None, 130_001)), (session, true));
+    // A node alone has published it before.
+    bench.detach(session, 6, 140_000);
+    bench.attach(Attach { epoch: 7, will: owed, now: 140_001, ..Attach::default() });
+    bench.detach(session, 7, 140_002);
+    assert_eq!(bench.attach(Attach { epoch: 8, now: 140_003, ..Attach::default() }), (session, true));
 }

@@ -1,7 +1,7 @@
 //! Wills: published once when a connection ends without DISCONNECT, and not while it lives. That none comes twice is seen
 //! to by [`exactly_once`](super::exactly_once).
 
-use super::tale::{Connection, Tale};
+use super::tale::Tale;
 use std::collections::BTreeMap;
 
 /// Wills that did not come to who had subscribed for good, and wills that came too early.
@@ -18,7 +18,7 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
             broken.push(format!("the will {will} of the live connection {link} came"));
         }
         let is_due = connection.connected.is_some() && connection.disconnecting.is_none() && connection.over.is_some();
-        if !is_due || is_overtaken(tale, connection) {
+        if !is_due {
             continue;
         }
         for subscription in tale.subscriptions.iter().filter(|of| of.matches(&topic) && of.subscribed < served) {
@@ -31,16 +31,6 @@ pub(crate) fn check(tale: &Tale<'_>) -> Vec<String> {
         }
     }
     broken
-}
-
-/// Whether another CONNECT of the client was under way when the connection ended: it may take the session with the will.
-fn is_overtaken(tale: &Tale<'_>, connection: &Connection) -> bool {
-    let Some(over) = connection.over else { return false };
-    let of_client = tale.connections.values().filter(|of| of.client == connection.client && of.connecting < over);
-    of_client.into_iter().any(|of| match of.served {
-        Some(served) => served > over,
-        None => tale.is_late(of, over),
-    })
 }
 
 #[cfg(test)]

@@ -11,13 +11,15 @@ use crate::bugs::Bug;
 use crate::history::Event;
 use nightjar_mqtt::SubscriptionOptions;
 use nightjar_session::{Inbound, Outbound};
-use nightjar_shard::{NEVER, Op, Origin, QueueLimits, Will};
+use nightjar_shard::{NEVER, Op, Origin, QueueLimits, Session, Will};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// How long a client that comes in waits for the cluster to agree on it.
 const AGREEING: u64 = 2_000;
+/// How often a client that comes in waits for a will.
+const TRIES: usize = 4;
 /// Messages under way to a client: few, so that the window is often full.
 const WINDOW: u16 = 4;
 
@@ -59,6 +61,16 @@ impl Process {
 
     /// Finds or makes the session, durably.
     async fn take_session(self: &Rc<Self>, connect: &Connect) -> Result<Taken, Refused> {
+        for _ in 0..TRIES {
+            if let Some(taken) = self.try_session(connect).await? {
+                return Ok(taken);
+            }
+        }
+        Err(Refused)
+    }
+
+    /// [`Self::take_session`], unless a will is to be published first: then it is to be tried again.
+    async fn try_session(self: &Rc<Self>, connect: &Connect) -> Result<Option<Taken>, Refused> {
         let client_id = &connect.client_id;
         let shard = self.shard_of(client_id);
         let was_known = self.shards.borrow()[usize::from(shard.0)].client(client_id).is_some() && !connect.clean;
@@ -91,9 +103,14 @@ impl Process {
             self.detach_when_attached(&connect.client_id, epoch, position);
             return Err(Refused);
         }
-        self.end_before(came.unwrap_or_default(), &connect.client_id).await?;
+        let is_ours = |session: &&Session| session.epoch() == epoch;
+        let client_id = &connect.client_id;
+        if came.is_none() && self.shards.borrow()[usize::from(shard.0)].client(client_id).filter(is_ours).is_none() {
+            return Ok(None);
+        }
+        self.end_before(came.unwrap_or_default(), client_id).await?;
         let of = &self.shards.borrow()[usize::from(shard.0)];
-        let session = of.client(&connect.client_id).filter(|session| session.epoch() == epoch).ok_or(Refused)?;
+        let session = of.client(client_id).filter(is_ours).ok_or(Refused)?;
         // What the log says counts: this node's replica may have been behind when it was looked at.
         let mut present = came.map_or(existing == Some(session.id()), |came| came.present);
         if self.has(Bug::PresentBeforeDurable) {
@@ -104,12 +121,13 @@ impl Process {
         if !durable.queue {
             let subscriber = broker.add_subscriber(None);
             let (inbound, unsure, filters) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
-            return Ok(Taken { durable, present: false, subscriber, head: 1, sent: 0, inbound, unsure, filters });
+            let taken = Taken { durable, present: false, subscriber, head: 1, sent: 0, inbound, unsure, filters };
+            return Ok(Some(taken));
         }
         let subscriber = broker.add_session((shard, session.id()));
         let place = (shard, session.id());
         let noted = |id: &u16| of.has_origin(Origin { session: place, token: u64::from(*id) });
-        Ok(Taken {
+        Ok(Some(Taken {
             durable,
             present,
             subscriber,
@@ -118,7 +136,7 @@ impl Process {
             inbound: session.inbound().to_vec(),
             unsure: session.inbound().iter().copied().filter(noted).collect(),
             filters: session.subscriptions().map(|(filter, of)| (Arc::clone(filter), of.options)).collect(),
-        })
+        }))
     }
 
     /// The will that an earlier connection left behind and that is due, or that ends with its session.
@@ -131,10 +149,11 @@ impl Process {
         let (of, now) = (&self.shards.borrow()[usize::from(shard.0)], self.wall());
         let session = of.session(session).filter(|session| !session.attached())?;
         let will = session.will()?;
-        // One without a delay is due, whatever the clock said of the node that the connection was at.
-        let is_due =
-            (will.delay == 0 && !self.has(Bug::AskClockForWill)) || session.will_due().is_some_and(|due| due <= now);
-        if resumes && !is_due {
+        let is_due = match self.has(Bug::AskClockForWill) {
+            true => !resumes || session.will_due().is_some_and(|due| due <= now),
+            false => session.owes_will(resumes, now),
+        };
+        if !is_due {
             return None;
         }
         let message = Arc::clone(&will.message);
