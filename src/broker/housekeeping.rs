@@ -8,6 +8,7 @@ use crate::env::task;
 use nightjar_base::{ClientId, SessionId, ShardId, Wall};
 use nightjar_mqtt::QoS;
 use nightjar_shard::{Due, Entry, Op};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -16,6 +17,9 @@ use tokio::sync::Semaphore;
 const PERIOD: Duration = Duration::from_millis(200);
 /// Every so many of these periods memory and disk are looked at.
 const TURNS_A_LOOK: u64 = 5;
+/// And every so many origins of sessions that have ended are looked for: as late as that a node may still be publishing the
+/// will of one.
+const TURNS_A_SWEEP: u64 = 50;
 /// Wills and expiries that are seen to at a time.
 const AT_A_TIME: usize = 256;
 /// Entries of an expired session's queue that are looked at together.
@@ -27,13 +31,16 @@ const REDISTRIBUTED: u64 = 1 << 62;
 /// The task that sees to it that what is due happens.
 pub(crate) async fn run(broker: Arc<Broker>) {
     let mut interval = task::interval(PERIOD);
-    let mut due = Vec::new();
+    let (mut due, mut ended) = (Vec::new(), Ended::default());
     let mut turns: u64 = 0;
     let permits = Arc::new(Semaphore::new(AT_A_TIME));
     loop {
         interval.tick().await;
         if turns.is_multiple_of(TURNS_A_LOOK) {
             broker.look_at_marks();
+        }
+        if turns.is_multiple_of(TURNS_A_SWEEP) {
+            broker.forget_origins(&mut ended);
         }
         turns += 1;
         for shard in 0..broker.store.shard_count() {
@@ -63,7 +70,33 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     }
 }
 
+/// By shard: sessions that have ended, of whose publications it remembered something when it was last looked.
+type Ended = HashSet<(ShardId, (ShardId, SessionId))>;
+
 impl Broker {
+    /// Has forgotten what is remembered of the publications of sessions that had ended by the last time already: it is
+    /// nothing to anybody any more. The leader of such a session's shard sees to it.
+    fn forget_origins(&self, ended: &mut Ended) {
+        let Some(others) = self.others.as_ref().filter(|others| others.may_acknowledge()) else { return };
+        let (mut now, mut ops) = (Ended::default(), Vec::new());
+        for of in (0..self.store.shard_count()).map(ShardId) {
+            let publishers: Vec<_> =
+                self.store.lock(of).publishers().filter(|(shard, _)| others.leads(*shard)).collect();
+            let is_over = |of: &(ShardId, SessionId)| self.store.lock(of.0).session(of.1).is_none();
+            for session in publishers.into_iter().filter(is_over) {
+                if ended.contains(&(of, session)) {
+                    ops.push((of, Op::ForgetOrigins { session, tokens: Vec::new() }));
+                } else {
+                    now.insert((of, session));
+                }
+            }
+        }
+        *ended = now;
+        if !ops.is_empty() {
+            self.store.submit(&mut ops, None);
+        }
+    }
+
     /// `popped` is when it was due: the clock may have been set back since, and the shard tells of it only once.
     async fn handle_due(&self, shard: ShardId, due: Due, popped: Wall) {
         match due {

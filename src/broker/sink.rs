@@ -87,20 +87,6 @@ impl JournalSink {
         }
     }
 
-    /// What is remembered of an ended session's publications is nothing to anybody any more.
-    fn forget_publisher(&mut self, shard: ShardId, session: SessionId) {
-        let Some(others) = &self.broker.others else { return };
-        if !others.leads(shard) {
-            return;
-        }
-        let session = (shard, session);
-        for of in (0..self.broker.store.shard_count()).map(ShardId) {
-            if self.broker.store.lock(of).has_publisher(session) {
-                self.done.push((of, Op::ForgetOrigins { session, tokens: Vec::new() }));
-            }
-        }
-    }
-
     fn overflowed(&mut self, shard: ShardId, session: SessionId) {
         self.note_overflow(shard, session);
         if self.overflowed.len() >= REMEMBERED_OVERFLOWS {
@@ -145,7 +131,6 @@ impl Sink for JournalSink {
                     self.last = None;
                     self.overflowed.remove(&(shard, session));
                     self.broker.remove_session(shard, session, &subscriptions);
-                    self.forget_publisher(shard, session);
                 }
                 Effect::Attached { session, client_id, home, epoch, present, before } => {
                     let (at, came) = (Holder { home, epoch }, Came { present, before: before.map(|before| *before) });
