@@ -231,7 +231,9 @@ impl Broker {
     pub(crate) fn remove_session(&self, shard: ShardId, session: SessionId, filters: &[Arc<str>]) {
         let removed = self.sessions[usize::from(shard.0)].lock().remove(&session);
         if let Some(subscriber) = removed {
-            for filter in filters {
+            // What its connection has subscribed to may not be in the store yet.
+            let own = std::mem::take(&mut *subscriber.filters());
+            for filter in filters.iter().chain(own.keys()) {
                 self.remove_route(&subscriber, filter);
             }
         }
