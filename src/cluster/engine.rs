@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 /// The request to have a shard's group agree on a batch.
 pub(super) const PROPOSE: u8 = 16;
 /// How often it is looked whether something is overdue.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(400);
 /// How often logs are let go of, as far as the tables have what they led to.
 const TRIM: Duration = Duration::from_secs(10);
 /// How long to wait before a batch that was not taken is sent again.
@@ -109,6 +109,12 @@ impl Desk {
     #[must_use]
     pub fn home(&self) -> HomeId {
         HomeId(self.home.load(Ordering::SeqCst))
+    }
+
+    /// Whether `home` is a run of a node that is over, as far as this node has heard.
+    #[must_use]
+    pub fn is_over(&self, home: HomeId) -> bool {
+        self.control.lock().nodes().any(|node| node.past().contains(&home))
     }
 
     /// The process `home` was declared gone: if it is this one it goes on as another.

@@ -314,9 +314,8 @@ async fn begin(
         shards: member.settings.pace.slow(),
     };
     let groups = Arc::new(Groups::start(parts).await.map_err(io::Error::other)?);
-    let turns = desk.turns();
     let engine = Engine::new(node, Arc::clone(&desk), Arc::clone(&groups), Arc::clone(&transport));
-    let settling = Settling::new(node, store, Arc::clone(&groups), transport, member.clock.clone(), turns);
+    let settling = Settling::new(node, store, Arc::clone(&groups), transport, member.clock.clone(), Arc::clone(&desk));
     let mut tasks = vec![task::hold(Arc::clone(&engine).run()), task::hold(Arc::clone(&settling).run())];
     wire.join(identity.name().into());
     wire.set_peers(&identity.nodes);
@@ -378,7 +377,7 @@ async fn serve(member: &Arc<Member>) -> io::Result<()> {
         task::hold(upkeep::run(Arc::clone(member))),
         task::hold(drain::run(Arc::clone(member))),
     ];
-    let mut was_ready = false;
+    let (mut was_ready, mut look) = (false, task::interval(AGAIN));
     loop {
         let stage = member.control.lock().node(member.node).map(Node::stage);
         let active = stage.is_some_and(|stage| stage != Stage::Joining);
@@ -401,6 +400,6 @@ async fn serve(member: &Arc<Member>) -> io::Result<()> {
         if member.control.lock().node(member.node).is_some_and(|node| node.stage() == Stage::Gone) {
             return Err(io::Error::other("this node has left the cluster, or was replaced"));
         }
-        task::sleep(AGAIN).await;
+        look.tick().await;
     }
 }

@@ -7,8 +7,9 @@
 //! A member that answers routes to the new subscription, and what it had routed before has been applied; one whose lease
 //! has ended acknowledges nothing that it might fail to route.
 
-use super::lease::{Keeper, Lease, RENEWAL};
-use super::raft::{Group, Groups};
+use super::engine::Desk;
+use super::lease::{Keeper, LEASE, Lease, RENEWAL};
+use super::raft::{Group, Groups, Reign};
 use super::wire::{Lane, Refusal, Request, Transport};
 use crate::env::clock::Clock;
 use crate::env::task;
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 
 /// Asks the leader of the control group for a lease.
 pub(super) const RENEW: u8 = 17;
@@ -41,6 +42,7 @@ const PATIENCE: u64 = 2_000;
 
 const MALFORMED: u32 = 80;
 const NOT_LEADER: u32 = 81;
+const OVER: u32 = 82;
 
 /// Groups with an index in each.
 type Points = BTreeMap<ShardId, u64>;
@@ -53,15 +55,15 @@ pub struct Settling {
     transport: Arc<dyn Transport>,
     clock: Clock,
     lease: Mutex<Lease>,
-    keeper: Mutex<Option<Keeper>>,
+    /// As long as this node leads the control group.
+    keeper: Mutex<Option<(Reign, Keeper)>>,
     waiters: Mutex<Vec<oneshot::Sender<()>>>,
     wake: Notify,
-    /// Changes whenever something was applied here.
-    applied: watch::Receiver<()>,
+    desk: Arc<Desk>,
 }
 
 impl Settling {
-    /// For the node that these groups are of. `applied` changes whenever they have applied something.
+    /// For the node that these groups are of, and whose desk they tell what they have agreed on.
     #[must_use]
     pub fn new(
         node: NodeId,
@@ -69,10 +71,10 @@ impl Settling {
         groups: Arc<Groups>,
         transport: Arc<dyn Transport>,
         clock: Clock,
-        applied: watch::Receiver<()>,
+        desk: Arc<Desk>,
     ) -> Arc<Self> {
         let (lease, keeper, waiters, wake) = (Mutex::default(), Mutex::new(None), Mutex::default(), Notify::new());
-        Arc::new(Self { node, store, groups, transport, clock, lease, keeper, waiters, wake, applied })
+        Arc::new(Self { node, store, groups, transport, clock, lease, keeper, waiters, wake, desk })
     }
 
     /// Whether this node may acknowledge.
@@ -104,12 +106,12 @@ impl Settling {
         false
     }
 
-    /// For how many milliseconds the leader of the control group, if it is this node, has heard nothing of this run of
-    /// `node`, and whether that certainly has no lease any more.
+    /// Whether the leader of the control group, if it is this node, gives up this run of `node`, of which nothing was heard
+    /// for `patience` milliseconds: it certainly has no lease, and gets none any more.
     #[must_use]
-    pub fn silent(&self, node: NodeId, home: HomeId) -> Option<(u64, bool)> {
+    pub fn gives_up(&self, node: NodeId, home: HomeId, patience: u64) -> bool {
         let (mut keeper, now) = (self.keeper.lock(), self.clock.tick());
-        keeper.as_mut().map(|keeper| (keeper.silent(node, home, now), keeper.has_ended(node, now)))
+        keeper.as_mut().is_some_and(|(_, keeper)| keeper.gives_up(node, home, patience, now))
     }
 
     /// Renews the lease and settles what is asked for, until the task is dropped.
@@ -118,17 +120,20 @@ impl Settling {
     }
 
     async fn renew(&self) {
+        let mut again = task::interval(Duration::from_millis(RENEWAL));
         loop {
             let asked = self.clock.tick();
-            if self.ask_control(RENEW, Bytes::new(), RENEWING).await.is_some() {
-                let spell = self.lease.lock().granted(asked, self.clock.tick());
+            let home = Bytes::copy_from_slice(&self.desk.home().0.to_le_bytes());
+            let answer = self.ask_control(RENEW, home, RENEWING).await;
+            if let Some(age) = answer.and_then(|mut answer| answer.try_get_u64_le().ok()) {
+                let spell = self.lease.lock().granted(asked, age, self.clock.tick());
                 if let Some(spell) = spell
                     && task::timeout(RENEWING, self.catch_up()).await == Ok(true)
                 {
                     self.lease.lock().caught_up(spell);
                 }
             }
-            task::sleep(Duration::from_millis(RENEWAL)).await;
+            again.tick().await;
         }
     }
 
@@ -153,7 +158,7 @@ impl Settling {
     }
 
     async fn wait_applied(&self, points: &Points) {
-        let mut applied = self.applied.clone();
+        let mut applied = self.desk.turns();
         let is_there = || points.iter().all(|(group, index)| self.store.standing(*group).point.index >= *index);
         while !is_there() {
             if applied.changed().await.is_err() {
@@ -168,8 +173,19 @@ impl Settling {
         let mut reign = control.reign();
         loop {
             // Of each term anew: another may have led in between.
-            *self.keeper.lock() = (reign.leader == Some(self.node)).then(|| Keeper::new(self.clock.tick()));
-            reign = control.next_reign(reign).await;
+            *self.keeper.lock() = None;
+            let begin = async {
+                // What another had agreed on says who is over.
+                while reign.leader != Some(self.node) || !self.latest(control.id()).await {
+                    task::sleep(AGAIN).await;
+                }
+                *self.keeper.lock() = Some((reign, Keeper::new(self.clock.tick())));
+                std::future::pending().await
+            };
+            reign = tokio::select! {
+                next = control.next_reign(reign) => next,
+                () = begin => return,
+            };
         }
     }
 
@@ -261,21 +277,28 @@ impl Settling {
     }
 
     async fn answer_as_keeper(&self, from: NodeId, kind: u8, payload: &Bytes) -> Result<Bytes, Refusal> {
-        // Whoever says something of leases must have been the leader when it was asked.
-        let leads = self.groups.control().read_index().await;
-        leads.map_err(|error| Refusal::new(NOT_LEADER, error.to_string()))?;
+        // Whoever says something of leases must have been the leader when it was asked. A renewal that counts from when it
+        // last certainly was says the same, and asks nobody.
+        let control = self.groups.control();
+        let known = control.proved().filter(|age| kind == RENEW && *age <= LEASE / 3);
+        if known.is_none() {
+            control.read_index().await.map_err(|error| Refusal::new(NOT_LEADER, error.to_string()))?;
+        }
         let mut keeper = self.keeper.lock();
-        let keeper = keeper.as_mut().ok_or_else(|| Refusal::new(NOT_LEADER, "this node has only begun to lead"))?;
+        // In another reign others may have kept leases in between.
+        let keeper = keeper.as_mut().filter(|(reign, _)| *reign == control.reign()).map(|(_, keeper)| keeper);
+        let keeper = keeper.ok_or_else(|| Refusal::new(NOT_LEADER, "this node has only begun to lead"))?;
         let now = self.clock.tick();
+        let about = payload.clone().try_get_u64_le().map_err(|_| malformed())?;
         match kind {
             RENEW => {
-                keeper.grant(from, now);
-                Ok(Bytes::new())
+                let home = HomeId(about);
+                if self.desk.is_over(home) || !keeper.grants(from, home, now) {
+                    return Err(Refusal::new(OVER, "this run of the node is over"));
+                }
+                Ok(Bytes::copy_from_slice(&known.unwrap_or(0).to_le_bytes()))
             }
-            _ => {
-                let node = payload.clone().try_get_u64_le().map_err(|_| malformed())?;
-                Ok(Bytes::copy_from_slice(&[keeper.has_ended(NodeId(node), now).into()]))
-            }
+            _ => Ok(Bytes::copy_from_slice(&[keeper.has_ended(NodeId(about), now).into()])),
         }
     }
 }

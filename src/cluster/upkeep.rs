@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often everything is looked at, if nothing happens that is known to matter.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(400);
 /// For how many milliseconds a node must be silent to be declared down; its lease is over by then.
 const SILENT: u64 = 2_000;
 /// How long a member may take to catch up before others are looked at.
@@ -40,9 +40,12 @@ fn is_parting(node: &Node, now: Wall) -> bool {
 pub(super) async fn run(member: Arc<Member>) {
     let busy: Arc<Mutex<HashSet<ShardId>>> = Arc::default();
     let (mut led, mut spreading) = (HashSet::new(), Spreading::default());
+    let mut look = task::interval(LOOK);
     loop {
-        // Either is reason enough to look.
-        let _ = task::timeout(LOOK, member.nodes_changed.notified()).await;
+        tokio::select! {
+            () = member.nodes_changed.notified() => {}
+            _ = look.tick() => {}
+        }
         let Some(running) = member.running.get() else { continue };
         see_nodes(&member);
         come_up(&member).await;
@@ -123,8 +126,7 @@ async fn mind_nodes(member: &Arc<Member>) {
         (homes, plan, member.clock.now())
     };
     for (id, home) in homes {
-        let over = running.settling.silent(id, home).is_some_and(|(silent, ended)| ended && silent >= SILENT);
-        if over {
+        if running.settling.gives_up(id, home, SILENT) {
             tracing::warn!(node = %id, "nothing is heard of this node: it is taken for down");
             declare_down(running, &ControlOp::NodeDown { id, home, now }).await;
         }

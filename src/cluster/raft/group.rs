@@ -16,7 +16,7 @@ use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError,
 use openraft::raft::{ReadPolicy, TransferLeaderRequest, VoteRequest};
 use openraft::storage::Snapshot;
 use openraft::type_config::async_runtime::WatchReceiver as _;
-use openraft::{ChangeMembers, Config, EmptyNode, Raft};
+use openraft::{ChangeMembers, Config, EmptyNode, Instant as _, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,8 +69,8 @@ pub struct Reign {
 }
 
 impl Reign {
-    fn of(metrics: &openraft::RaftMetrics<Types>) -> Self {
-        Self { term: metrics.current_term, leader: metrics.current_leader.map(NodeId) }
+    fn of(metrics: &openraft::metrics::RaftServerMetrics<Types>) -> Self {
+        Self { term: metrics.vote.leader_id.term, leader: metrics.current_leader.map(NodeId) }
     }
 }
 
@@ -210,7 +210,7 @@ impl Group {
     /// When the group has stopped.
     pub async fn stand(&self, reign: Reign) -> Result<(), GroupError> {
         let (vote, now) = {
-            let metrics = self.raft.metrics();
+            let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow_watched();
             (metrics.vote, Reign::of(&metrics))
         };
@@ -249,13 +249,21 @@ impl Group {
     /// What this node takes for the leader. Nothing is proved by it.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
-        self.raft.metrics().borrow_watched().current_leader.map(NodeId)
+        self.raft.server_metrics().borrow_watched().current_leader.map(NodeId)
     }
 
     /// Whether this node takes itself for the leader.
     #[must_use]
     pub fn leads(&self) -> bool {
         self.raft.is_leader()
+    }
+
+    /// How many milliseconds ago this node certainly led: a majority has followed it since. None, if it does not lead.
+    #[must_use]
+    pub fn proved(&self) -> Option<u64> {
+        let metrics = self.raft.data_metrics();
+        let acknowledged = metrics.borrow_watched().last_quorum_acked;
+        acknowledged.filter(|_| self.leads()).map(|acknowledged| millis(acknowledged.into_inner().elapsed()))
     }
 
     /// The term, the index of the newest entry here, and that of the newest that was applied here.
@@ -281,18 +289,19 @@ impl Group {
     /// The members.
     #[must_use]
     pub fn members(&self) -> Members {
-        Members::of(&self.raft.metrics().borrow_watched().membership_config)
+        Members::of(&self.raft.server_metrics().borrow_watched().membership_config)
     }
 
     /// Who leads in which term, as this node takes it.
     #[must_use]
     pub fn reign(&self) -> Reign {
-        Reign::of(&self.raft.metrics().borrow_watched())
+        Reign::of(&self.raft.server_metrics().borrow_watched())
     }
 
     /// Waits until there is another reign than `known`, and returns it; for ever, if the group stops.
     pub async fn next_reign(&self, known: Reign) -> Reign {
-        let mut metrics = self.raft.metrics();
+        // The others change with every entry.
+        let mut metrics = self.raft.server_metrics();
         loop {
             let reign = Reign::of(&metrics.borrow_and_update());
             if reign != known {
@@ -411,7 +420,7 @@ pub(super) fn config(pace: Pace) -> Arc<Config> {
 }
 
 /// By how much slower a shard's group is than the control group, which is enough to be sure that it is always looked at.
-const SLOWER: u32 = 5;
+const SLOWER: u32 = 20;
 
 /// The two times of Raft, and how long its memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -435,6 +444,6 @@ impl Pace {
 impl Default for Pace {
     /// What was measured to fail over within two seconds without an election in vain on a busy machine.
     fn default() -> Self {
-        Self { heartbeat: Duration::from_millis(200), election: Duration::from_millis(600), kept: 1_000 }
+        Self { heartbeat: Duration::from_millis(400), election: Duration::from_millis(1_000), kept: 1_000 }
     }
 }

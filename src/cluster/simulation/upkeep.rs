@@ -62,8 +62,7 @@ async fn mind_nodes(site: &Arc<Site>) {
         others.filter_map(|node| Some((node.id(), node.home()?))).collect()
     };
     for (id, home) in homes {
-        let silent = site.works.settling.silent(id, home);
-        if silent.is_some_and(|(silent, has_ended)| has_ended && silent >= SILENT) {
+        if site.works.settling.gives_up(id, home, SILENT) {
             site.ledger.note(|| format!("{} takes {id} for down", site.works.id));
             let down = ControlOp::NodeDown { id, home, now: site.clock.now() };
             let declared = site.works.groups.control().propose(down.encode().unwrap().into());

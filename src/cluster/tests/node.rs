@@ -111,7 +111,7 @@ impl Works {
         let groups = Arc::new(Groups::start(parts).await.unwrap());
         let transport: Arc<dyn Transport> = Arc::clone(&port) as _;
         let engine = Engine::new(id, Arc::clone(&desk), Arc::clone(&groups), Arc::clone(&transport));
-        let settling = Settling::new(id, store.clone(), Arc::clone(&groups), transport, clock, desk.turns());
+        let settling = Settling::new(id, store.clone(), Arc::clone(&groups), transport, clock, Arc::clone(&desk));
         *door.parts.lock() = Some((Arc::clone(&engine), Arc::clone(&settling)));
         let runs = [task::spawn(engine.run()), task::spawn(Arc::clone(&settling).run())];
         Self { id, store, control, desk, groups, settling, port, runs }

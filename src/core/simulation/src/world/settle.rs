@@ -30,7 +30,7 @@ pub(crate) struct Settling {
 
 #[derive(Clone, Copy)]
 enum Question {
-    Renew,
+    Renew(HomeId),
     /// Whether this node's lease has ended.
     Ended(usize),
 }
@@ -44,8 +44,8 @@ impl Process {
     pub(crate) async fn renew(self: Rc<Self>) {
         loop {
             let asked = self.now_tick();
-            if self.ask_control(Question::Renew, RENEWING).await.is_some() {
-                let spell = self.lease.borrow_mut().granted(asked, self.now_tick());
+            if self.ask_control(Question::Renew(HomeId(self.home.get())), RENEWING).await.is_some() {
+                let spell = self.lease.borrow_mut().granted(asked, 0, self.now_tick());
                 if let Some(spell) = spell
                     && self.agenda.timeout(RENEWING, self.catch_up()).await == Some(true)
                 {
@@ -180,21 +180,23 @@ impl Process {
 
     async fn answer_as_keeper(self: &Rc<Self>, from: usize, question: Question) -> Option<bool> {
         // Whoever says something of leases must have been the leader when it was asked.
-        self.read_index(self.control_group()).await?;
+        let agreed = self.read_index(self.control_group()).await?;
+        // Who is over is known then.
+        self.turns.until(|| self.groups.borrow()[self.control_group()].applied >= agreed).await;
         let mut keeper = self.keeper.borrow_mut();
         let (keeper, now) = (keeper.as_mut()?, self.now_tick());
         match question {
-            Question::Renew => {
-                keeper.grant(node_id(from), now);
-                Some(true)
+            Question::Renew(home) => {
+                let is_over = self.control.borrow().nodes().any(|node| node.past().contains(&home));
+                (!is_over && keeper.grants(node_id(from), home, now)).then_some(true)
             }
             Question::Ended(node) => Some(keeper.has_ended(node_id(node), now)),
         }
     }
 
-    /// For how long nothing was heard of this run of a node, and whether it certainly has no lease any more.
-    pub(crate) fn silent(&self, node: usize, home: HomeId) -> Option<(u64, bool)> {
+    /// Whether this node, as the keeper, gives up this run of a node.
+    pub(crate) fn gives_up(&self, node: usize, home: HomeId, patience: u64) -> bool {
         let (mut keeper, now) = (self.keeper.borrow_mut(), self.now_tick());
-        keeper.as_mut().map(|keeper| (keeper.silent(node_id(node), home, now), keeper.has_ended(node_id(node), now)))
+        keeper.as_mut().is_some_and(|keeper| keeper.gives_up(node_id(node), home, patience, now))
     }
 }

@@ -78,8 +78,7 @@ impl Process {
             others.filter_map(|node| Some((node_of(node.id()), node.home()?))).collect()
         };
         for (node, home) in homes {
-            let over = self.silent(node, home).is_some_and(|(silent, ended)| ended && silent >= SILENT);
-            if over {
+            if self.gives_up(node, home, SILENT) {
                 let op = ControlOp::NodeDown { id: super::process::node_id(node), home, now: self.wall() };
                 // Only the leader itself says so, and only as long as it is.
                 self.agenda.timeout(1_000, self.agreed_own(Rc::new(op))).await;
