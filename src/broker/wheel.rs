@@ -8,22 +8,29 @@ use super::peer::Peer;
 use crate::env::clock::Clock;
 use crate::env::task;
 use nightjar_base::Tick;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How finely deadlines are told apart, in milliseconds.
 const GRAIN: u64 = 100;
 
 thread_local! {
     static NOTES: RefCell<BTreeMap<(u64, u64), Arc<Peer>>> = const { RefCell::new(BTreeMap::new()) };
+    /// The slot that the task sleeps for.
+    static NEXT: Cell<u64> = const { Cell::new(u64::MAX) };
+    /// There is one before that.
+    static EARLIER: Arc<Notify> = Arc::default();
 }
 
 /// Notes that `peer` is to be looked at at `deadline`, up to [`GRAIN`] later. Returns the note's slot.
 pub(crate) fn note(peer: &Arc<Peer>, deadline: Tick) -> u64 {
     let slot = deadline.0.div_ceil(GRAIN);
     NOTES.with(|notes| notes.borrow_mut().insert((slot, peer.id), Arc::clone(peer)));
+    if slot < NEXT.get() {
+        EARLIER.with(|earlier| earlier.notify_one());
+    }
     slot
 }
 
@@ -32,11 +39,17 @@ pub(crate) fn forget(peer: &Peer, slot: u64) {
     NOTES.with(|notes| notes.borrow_mut().remove(&(slot, peer.id)));
 }
 
-/// The task that looks at this thread's connections when their time has come.
+/// The task that looks at this thread's connections when their time has come. As long as there is nothing to look at, it
+/// sleeps.
 pub(crate) async fn turn(clock: Clock) {
-    let mut interval = task::interval(Duration::from_millis(GRAIN));
+    let earlier = EARLIER.with(Arc::clone);
     loop {
-        interval.tick().await;
+        let next = NOTES.with(|notes| notes.borrow().keys().next().map(|(slot, _)| *slot));
+        NEXT.set(next.unwrap_or(u64::MAX));
+        tokio::select! {
+            () = earlier.notified() => continue,
+            () = task::sleep_until(clock.tick(), Tick(next.unwrap_or(0) * GRAIN)), if next.is_some() => {}
+        }
         let past = clock.tick().0 / GRAIN;
         let due = NOTES.with(|notes| {
             let mut notes = notes.borrow_mut();

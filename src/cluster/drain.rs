@@ -14,6 +14,8 @@ use std::time::Duration;
 /// up are not overrun.
 const LOOK: Duration = Duration::from_millis(100);
 const CLIENTS: usize = 10;
+/// How often it is looked whether it is to be drained.
+const BEGIN: Duration = Duration::from_millis(400);
 /// At every so many looks what is still led is handed over: it takes a moment.
 const HAND_OVER: u32 = 10;
 
@@ -22,6 +24,7 @@ pub(super) async fn run(member: Arc<Member>) {
     let mut look = 0_u32;
     loop {
         let elsewhere = elsewhere(&member.control.lock(), member.node);
+        let rest = if elsewhere.is_some() { LOOK } else { BEGIN };
         match (elsewhere, member.broker()) {
             (Some(elsewhere), Some(broker)) => {
                 broker.begin_emptying(elsewhere);
@@ -39,7 +42,7 @@ pub(super) async fn run(member: Arc<Member>) {
             }
             (_, None) => {}
         }
-        task::sleep(LOOK).await;
+        task::sleep(rest).await;
     }
 }
 

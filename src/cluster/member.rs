@@ -164,7 +164,7 @@ impl Member {
         Ok(Arc::new_cyclic(|myself| Self {
             myself: Weak::clone(myself),
             node: NodeId(store.node()),
-            sentry: Sentry::new(NodeId(store.node()), settings.pace.election * 2),
+            sentry: Sentry::new(NodeId(store.node()), settings.pace.heartbeat),
             settings,
             clock,
             store,
@@ -218,6 +218,16 @@ impl Member {
             }
         }
         self.stop.send_replace(true);
+    }
+
+    /// New connections to other nodes, and of them, are secured so from now on. Whether they are secured at all does not
+    /// change while a node runs.
+    pub fn secure(&self, security: Security) {
+        if let (Some(running), Security::Tls(_), Security::Tls(_)) =
+            (self.running.get(), &self.settings.security, &security)
+        {
+            running.wire.secure(security);
+        }
     }
 
     async fn end(&self) {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Looks at which a member that is behind was at the same place, and after which it is woken.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 3;
 
 /// Members that are behind: up to where they have the log, and at how many looks that was the same.
 #[derive(Debug, Default)]

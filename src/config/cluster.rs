@@ -31,7 +31,7 @@ section! {
         /// the cluster when they first meet; who comes later joins by a command and need not be listed.
         nodes: Vec<String> = Vec::new(), HostPorts;
         /// In place of `nodes`: a name that resolves to the addresses of all first members, and the port of their
-        /// doors.
+        /// doors. With TLS the name is to be in the certificates of all of them, unless these addresses are.
         dns: Option<String> = None, Or("none", HostPort);
         /// With `dns`, how many members there must be before they form the cluster: a name may know some of them
         /// earlier than others.
@@ -55,16 +55,16 @@ section! {
         /// Reference). With "none" they are told nothing.
         clients: Option<String> = None, Or("none", HostPort);
         /// How often nodes tell each other that they are there, and which leaders they miss; and how often the leader of
-        /// the control group says that it leads. The leaders of shards say so five times less often. The same on all
+        /// the control group says that it leads. The leaders of shards say so twenty times less often. The same on all
         /// nodes. The defaults of this and of `election` are what was measured to fail over within two seconds without
-        /// an election in vain on a busy machine.
-        heartbeat: Duration = 200 * MILLISECOND, Span(50 * MILLISECOND, 10 * SECOND);
+        /// an election in vain on a busy machine, and to cost an idle node next to nothing.
+        heartbeat: Duration = 400 * MILLISECOND, Span(50 * MILLISECOND, 10 * SECOND);
         /// How long a node hears nothing of the leader of the control group before it stands for election, in shards
-        /// five times as long; to this each node adds up to two thirds by chance, so that they do not stand all at once.
-        /// Most leaders are missed earlier: at once if their process ended, and after twice this time if nothing is
+        /// twenty times as long; to this each node adds up to two thirds by chance, so that they do not stand all at once.
+        /// Most leaders are missed earlier: at once if their process ended, and after three times `heartbeat` if nothing is
         /// heard of their node by most. The same on all nodes. At least two and a half times `heartbeat`, so that one
         /// heartbeat may be lost and the next be late by half.
-        election: Duration = 600 * MILLISECOND, Span(100 * MILLISECOND, 60 * SECOND);
+        election: Duration = 1000 * MILLISECOND, Span(100 * MILLISECOND, 60 * SECOND);
     }
 }
 

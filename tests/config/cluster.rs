@@ -125,7 +125,7 @@ fn settings_that_cannot_stand_together_are_refused() {
         ),
         ("members = 5", "FILE:4: cluster.members: expected cluster.dns to be set as well".to_owned()),
         (
-            "heartbeat = \"241ms\"",
+            "heartbeat = \"401ms\"",
             "cluster.election: expected at least 2.5 times the value of cluster.heartbeat".to_owned(),
         ),
         (
@@ -145,7 +145,7 @@ fn settings_that_cannot_stand_together_are_refused() {
         assert_eq!(mistakes.len(), 1, "{more}: {mistakes:?}");
         assert!(mistakes[0].contains(&told), "{more}: {mistakes:?}");
     }
-    with("heartbeat = \"240ms\"").config();
+    with("heartbeat = \"400ms\"").config();
     let many: Vec<String> = (1..=64).map(|node| format!("\"n{node}:1\"")).collect();
     let many = format!("nodes = [\"10.0.0.1:7883\", {}]", many.join(", "));
     assert_eq!(with(&many).mistakes(), ["FILE:4: cluster.nodes: expected at most 64 nodes, found 65"]);

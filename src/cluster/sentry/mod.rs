@@ -31,6 +31,9 @@ pub(super) const BEAT: u8 = 24;
 
 const MALFORMED: u32 = 128;
 
+/// Heartbeats without a word of a node after which it is lost.
+const PATIENCE: u32 = 3;
+
 /// What this node knows of the others.
 #[derive(Debug)]
 pub(super) struct Sentry {
@@ -42,8 +45,9 @@ pub(super) struct Sentry {
 }
 
 impl Sentry {
-    /// For node `own`, to whom others are lost when they are silent for `patience`.
-    pub(super) fn new(own: NodeId, patience: Duration) -> Self {
+    /// For node `own`, which asks the others every `heartbeat`.
+    pub(super) fn new(own: NodeId, heartbeat: Duration) -> Self {
+        let patience = heartbeat * PATIENCE;
         let watch = Mutex::new(Watch::new(own, millis(patience)));
         Self { watch, turns: Mutex::default(), patience, news: Notify::new() }
     }

@@ -73,11 +73,13 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// After how much silence a node is asked for a sign of life, and how long we wait for that.
-pub(super) fn patience(lane: Lane) -> (Duration, Duration) {
+/// After how much silence a node is asked for a sign of life, and how long we wait for that. On the beat lane there is no
+/// silence, as long as the other end lives; on that for snapshots hardly ever anything else.
+fn patience(lane: Lane) -> (Duration, Duration) {
     match lane {
-        Lane::Beat => (Duration::from_millis(400), Duration::from_millis(600)),
-        Lane::Bulk | Lane::Snapshot => (Duration::from_millis(2000), Duration::from_millis(3000)),
+        Lane::Beat => (Duration::from_millis(800), Duration::from_millis(600)),
+        Lane::Bulk => (Duration::from_millis(3000), Duration::from_millis(3000)),
+        Lane::Snapshot => (Duration::from_secs(20), Duration::from_secs(5)),
     }
 }
 

@@ -1,9 +1,8 @@
 //! From a listener to HTTP/2: accepted sockets go through TLS side by side, each within a time.
 
-use super::dial::{CONNECTION_WINDOW, STREAM_WINDOW, patience};
+use super::dial::{CONNECTION_WINDOW, STREAM_WINDOW};
 use super::hello::Told;
 use super::host::Host;
-use super::ports::Lane;
 use super::proto::cluster_server::ClusterServer;
 use super::socket::Socket;
 use super::wire::{LARGEST_MESSAGE, Shared};
@@ -26,6 +25,10 @@ const MOST_CONNECTIONS: usize = 1024;
 const ARRIVED: usize = 16;
 /// How long TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// After how much silence whoever dialled is asked for a sign of life, and how long that may take. Who has dialled asks
+/// before: this is for what is left of one that is gone.
+const SILENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After a failure to accept, when there are no more file descriptors for example.
 const BREATH: Duration = Duration::from_millis(100);
 /// Streams on one connection: a node needs one.
@@ -45,7 +48,6 @@ impl Door {
         let (arrived, arriving) = mpsc::channel(ARRIVED);
         let accepting = task::spawn(accept(listener, shared, arrived));
         let (serving, over) = oneshot::channel();
-        let (silence, patience) = patience(Lane::Bulk);
         let service = ClusterServer::new(host)
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE);
@@ -53,8 +55,8 @@ impl Door {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(MOST_STREAMS)
-            .http2_keepalive_interval(Some(silence))
-            .http2_keepalive_timeout(Some(patience));
+            .http2_keepalive_interval(Some(SILENCE))
+            .http2_keepalive_timeout(Some(PATIENCE));
         let arriving = ReceiverStream::new(arriving).map(Ok::<Socket, Infallible>);
         task::spawn(async move {
             let over = async {
