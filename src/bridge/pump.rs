@@ -27,10 +27,16 @@ const MOST: usize = 16 * HIGH;
 /// From so many messages under way on, the remote has enough to do while nobody reads its acknowledgements: they are read
 /// a while's worth at a time, not one by one, and the thread, which is the bridge's own, is not woken for each meanwhile.
 const BUSY: usize = 128;
-const REST: Duration = Duration::from_millis(1);
+/// That while, at most and at least: it is as long as it takes for some acknowledgements to gather, and no longer, so that
+/// a remote that is fast does not wait for us.
+const LONGEST_REST: Duration = Duration::from_micros(1_000);
+const SHORTEST_REST: Duration = Duration::from_micros(250);
+/// Acknowledgements.
+const FEW: usize = 32;
+const MANY: usize = 128;
 /// For how many milliseconds acknowledgements for this broker may be held back, for others to join them. Nobody waits for
-/// them but the window, of which a quarter at most is held.
-const HOLD: u64 = 2;
+/// them but the window, of which an eighth at most is held.
+const HOLD: u64 = 1;
 /// How often is looked whether a draining or lazy bridge is done.
 const LOOK: u64 = 500;
 /// Packet identifiers for the filters of the rules.
@@ -94,10 +100,11 @@ pub(super) struct Pump {
 }
 
 /// What is put off, so that one wake-up does for many messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gather {
     /// The remote was read, and has enough to do.
     rests: bool,
+    rest: Duration,
     /// Acknowledgements for this broker are held back until then.
     hold_until: Option<Tick>,
     /// Bytes of acknowledgements that are held back.
@@ -114,10 +121,28 @@ enum Woken {
     Written(io::Result<()>),
 }
 
+/// Bytes of a small message.
+const SMALL: usize = 512;
 /// Bytes of an acknowledgement.
 const ACKNOWLEDGEMENT: usize = 4;
 
+impl Default for Gather {
+    fn default() -> Self {
+        Self { rests: false, rest: LONGEST_REST, hold_until: None, held: 0 }
+    }
+}
+
 impl Gather {
+    /// The remote was read, and so many acknowledgements had come.
+    fn rest(&mut self, acknowledgements: usize) {
+        self.rests = true;
+        if acknowledgements > MANY {
+            self.rest = (self.rest / 2).max(SHORTEST_REST);
+        } else if acknowledgements < FEW {
+            self.rest = (self.rest * 2).min(LONGEST_REST);
+        }
+    }
+
     /// Something waits for this broker: acknowledgements, or messages that are not to wait.
     fn note(&mut self, bytes: usize, acknowledges: bool, now: Tick) {
         if acknowledges {
@@ -157,7 +182,7 @@ impl Pump {
                 return ending;
             }
             if std::mem::take(&mut self.gather.rests) {
-                std::thread::sleep(REST);
+                std::thread::sleep(self.gather.rest);
             }
             let now = self.clock.tick();
             let holds = self.gather.hold_until.is_some();
@@ -208,7 +233,9 @@ impl Pump {
         }
         self.received_at = self.clock.tick();
         self.take_remote()?;
-        self.gather.rests = self.splice.under_way() >= BUSY;
+        if self.splice.under_way() >= BUSY {
+            self.gather.rest(self.out.local.len() / ACKNOWLEDGEMENT);
+        }
         Ok(())
     }
 
@@ -250,13 +277,15 @@ impl Pump {
         if !self.out.remote.is_empty() {
             self.sent_at = self.clock.tick();
             self.remote.output.append(&mut self.out.remote);
+            let each = self.remote.waiting() / self.splice.under_way().max(1);
+            self.remote.set_in_segments(each < SMALL);
         }
         if !self.out.local.is_empty() {
             let acknowledges = !std::mem::take(&mut self.splice.brought);
             self.gather.note(self.out.local.len(), acknowledges, self.clock.tick());
             self.local.output.append(&mut self.out.local);
         }
-        let enough = self.window / 4 * ACKNOWLEDGEMENT;
+        let enough = self.window / 8 * ACKNOWLEDGEMENT;
         if self.splice.under_way() > 0 && self.gather.holds(enough, self.clock.tick()) {
             return self.remote.flush().map_err(|error| lost(&error));
         }

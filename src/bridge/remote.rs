@@ -136,6 +136,7 @@ pub(super) async fn reach(
     let connect = connect(bridge, speech, introduction)?;
     let reaching = async {
         let mut wire = Wire::new(dial(&target).await?);
+        wire.is_plain = !address.scheme.tls && !address.scheme.websocket;
         wire.send(&Packet::Connect(Box::new(connect)), speech.version).await.map_err(WireError::from)?;
         let connack = answer(&mut wire, speech).await?;
         Ok((wire, connack))

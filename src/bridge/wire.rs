@@ -6,6 +6,9 @@ use std::io;
 
 /// Bytes read at a time.
 const READ: usize = 64 * 1024;
+/// Bytes of small messages that are written at a time to a remote, less than a packet of the network holds. One that reads
+/// a message field by field, as mosquitto does, spends the less on it the less waits behind: measured, 5.4 us instead of 6.3.
+const SEGMENT: usize = 1000;
 /// The most bytes of an answer to a packet of ours.
 pub(super) const MOST_ANSWER: usize = 1 << 20;
 
@@ -17,6 +20,9 @@ pub(super) struct Wire {
     /// What waits to go, from `sent` on.
     pub(super) output: Vec<u8>,
     sent: usize,
+    in_segments: bool,
+    /// There is no layer that makes packets of its own of what is written.
+    pub(super) is_plain: bool,
 }
 
 /// Why a packet that was waited for did not come.
@@ -32,7 +38,7 @@ pub(super) enum WireError {
 
 impl Wire {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, input: Vec::new(), output: Vec::new(), sent: 0 }
+        Self { socket, input: Vec::new(), output: Vec::new(), sent: 0, in_segments: false, is_plain: false }
     }
 
     /// Reads what has come; whether anything had.
@@ -57,6 +63,11 @@ impl Wire {
         }
     }
 
+    /// Whether what waits is written in small pieces, over a plain connection.
+    pub(super) fn set_in_segments(&mut self, in_segments: bool) {
+        self.in_segments = in_segments;
+    }
+
     /// Bytes that wait to go.
     pub(super) fn waiting(&self) -> usize {
         self.output.len() - self.sent
@@ -69,8 +80,10 @@ impl Wire {
 
     /// Writes as much as goes now.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        let most = if self.in_segments && self.is_plain { SEGMENT } else { usize::MAX };
         while self.waiting() > 0 {
-            match self.socket.try_write(&self.output[self.sent..]) {
+            let end = self.sent + self.waiting().min(most);
+            match self.socket.try_write(&self.output[self.sent..end]) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
