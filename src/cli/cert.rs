@@ -30,10 +30,16 @@ pub(super) enum Command {
         /// The client's name
         #[arg(long, value_name = "NAME", default_value = "client")]
         client: String,
-        /// Make what a cluster needs instead: an authority of its own, and a certificate for the node on this host; can
-        /// be repeated
+        /// Make what a cluster needs instead: an authority of its own, if there is none yet, and a certificate for the
+        /// node on this host; can be repeated
         #[arg(long, value_name = "HOST", value_parser = host, conflicts_with_all = ["name", "client"])]
         node: Vec<String>,
+        /// With --node: the name that finds all nodes, as in cluster.dns without the port; it goes into each certificate
+        #[arg(long, value_name = "NAME", value_parser = host, requires = "node")]
+        dns: Option<String>,
+        /// With --node: make another authority, though one is there, whose nodes do not know those of that one
+        #[arg(long, requires = "node")]
+        new_authority: bool,
         /// Replace what is there
         #[arg(long)]
         force: bool,
@@ -48,8 +54,10 @@ pub(super) enum Command {
 /// Does it.
 pub(super) fn run(command: &Command) -> Result<(), Failure> {
     match command {
-        Command::Dev { dir, name, client, node, force } if node.is_empty() => dev(dir, name, client, *force),
-        Command::Dev { dir, node, force, .. } => dev_cluster(dir, node, *force),
+        Command::Dev { dir, name, client, node, force, .. } if node.is_empty() => dev(dir, name, client, *force),
+        Command::Dev { dir, node, dns, force, new_authority, .. } => {
+            dev_cluster(dir, node, dns.as_deref(), *new_authority, *force)
+        }
         Command::Show { file } => show(file),
     }
 }
@@ -95,14 +103,29 @@ fn dev(dir: &Path, names: &[String], client: &str, force: bool) -> Result<(), Fa
 }
 
 /// The authority is another than that of servers and clients: nodes believe whoever has a certificate of theirs.
-fn dev_cluster(dir: &Path, nodes: &[String], force: bool) -> Result<(), Failure> {
+fn dev_cluster(
+    dir: &Path,
+    nodes: &[String],
+    dns: Option<&str>,
+    new_authority: bool,
+    force: bool,
+) -> Result<(), Failure> {
+    const NAME: &str = "Nightjar development cluster CA";
     let nodes: BTreeSet<&str> = nodes.iter().map(String::as_str).collect();
-    let authority = Authority::new("Nightjar development cluster CA", Clock::machine().now()).map_err(failed)?;
-    let mut files = pair(CLUSTER_CA, "pem", authority.certificate(), authority.key()).to_vec();
+    let (now, mut files) = (Clock::machine().now(), Vec::new());
+    let there = if new_authority { None } else { there(dir)? };
+    let authority = match there {
+        Some((certificate, key)) => Authority::again(NAME, certificate, &key, now).map_err(failed)?,
+        None => {
+            let authority = Authority::new(NAME, now).map_err(failed)?;
+            files.extend(pair(CLUSTER_CA, "pem", authority.certificate(), authority.key()));
+            authority
+        }
+    };
     for node in &nodes {
         // The local ones are there so that a whole cluster can be tried on one machine.
         let local = LOCAL.iter().filter(|local| *local != node);
-        let names: Vec<String> = [node].into_iter().chain(local).map(|name| (*name).to_owned()).collect();
+        let names = [node].into_iter().chain(local).chain(&dns).map(|name| (*name).to_owned()).collect::<Vec<String>>();
         let signed = authority.node(node, &names).map_err(failed)?;
         files.extend(pair(node, "pem", signed.certificate, signed.key));
     }
@@ -118,6 +141,20 @@ fn dev_cluster(dir: &Path, nodes: &[String], force: bool) -> Result<(), Failure>
          No node needs {CLUSTER_CA}.key: whoever has it can make a node.\n",
         LOCAL.join(", ")
     ))
+}
+
+/// The certificate and the key of a cluster's authority that is there.
+fn there(dir: &Path) -> Result<Option<(String, String)>, Failure> {
+    let path = |extension: &str| dir.join(format!("{CLUSTER_CA}.{extension}"));
+    if !path("pem").exists() && !path("key").exists() {
+        return Ok(None);
+    }
+    let read = |extension| {
+        let path = path(extension);
+        crate::config::access::read_text(&path)
+            .map_err(|why| Failure::Other(format!("{}: {why}", path.display()).into()))
+    };
+    Ok(Some((read("pem")?, read("key")?)))
 }
 
 fn failed(error: rcgen::Error) -> Failure {

@@ -33,7 +33,8 @@ pub(super) fn settings(config: &Config) -> Result<Option<Settings>, TlsProblem> 
     let (Some(listen), Some(address)) = (cluster.listen, cluster.advertised()) else { return Ok(None) };
     let security = match (&cluster.ca, &cluster.certificate, &cluster.key) {
         (Some(ca), Some(certificate), Some(key)) => {
-            let files = TlsFiles { ca: ca.clone(), certificate: certificate.clone(), key: key.clone() };
+            let found_by = cluster.dns.as_deref().and_then(|dns| dns.rsplit_once(':')).map(|(host, _)| host.to_owned());
+            let files = TlsFiles { ca: ca.clone(), certificate: certificate.clone(), key: key.clone(), found_by };
             Security::Tls(Tls::read(&files)?)
         }
         _ => Security::Plain,

@@ -71,7 +71,7 @@ impl Inside {
         let previous = Previous { access: &access, tls: state.doors.tls() };
         let mut new = parts(&loaded, &self.clock, Some(&previous))?;
         let listeners = std::mem::take(&mut new.listeners);
-        let bridges = std::mem::take(&mut new.bridges);
+        let (bridges, new_cluster) = (std::mem::take(&mut new.bridges), new.cluster.take());
         let names = bridges.iter().map(|plan| plan.bridge.name.clone()).collect();
         let backlog = loaded.config.limits.backlog;
         let change = state.doors.prepare(listeners, backlog, |name| unix_mode(&loaded.config, name));
@@ -87,6 +87,9 @@ impl Inside {
         }
         if let Some(member) = &self.member {
             member.want_bridges(names);
+            if let Some(cluster) = new_cluster {
+                member.secure(cluster.security);
+            }
         }
         telemetry::set_level(loaded.config.log.level);
         if let Some(admin) = &*self.admin.lock() {

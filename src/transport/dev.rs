@@ -3,8 +3,8 @@
 use crate::env::entropy;
 use nightjar_base::Wall;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, Error,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, Error, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 
 /// How long the authority and its certificates are valid. Some systems refuse servers' certificates that live longer.
@@ -21,7 +21,8 @@ macro_rules! date {
 
 /// An authority that signs certificates.
 pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
     now: Wall,
 }
 
@@ -40,17 +41,24 @@ impl Authority {
     /// # Errors
     /// When the crypto library gives no key.
     pub fn new(name: &str, now: Wall) -> Result<Self, Error> {
-        let mut params = params(name, &[], now)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        Ok(Self { issuer, now })
+        let (params, key) = (authority(name, now)?, KeyPair::generate()?);
+        let certificate = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), certificate, now })
+    }
+
+    /// One that [`Self::new`] has made under this name, from its certificate and its key, both in PEM.
+    ///
+    /// # Errors
+    /// When the key cannot be read.
+    pub fn again(name: &str, certificate: String, key: &str, now: Wall) -> Result<Self, Error> {
+        let issuer = Issuer::new(authority(name, now)?, KeyPair::from_pem(key)?);
+        Ok(Self { issuer, certificate, now })
     }
 
     /// The authority's own certificate, in PEM.
     #[must_use]
     pub fn certificate(&self) -> String {
-        self.issuer.pem()
+        self.certificate.clone()
     }
 
     /// The authority's private key, in PEM.
@@ -123,6 +131,13 @@ impl Authority {
         };
         list.signed_by(&self.issuer)?.pem()
     }
+}
+
+fn authority(name: &str, now: Wall) -> Result<CertificateParams, Error> {
+    let mut params = params(name, &[], now)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 fn params(name: &str, names: &[String], now: Wall) -> Result<CertificateParams, Error> {

@@ -6,7 +6,7 @@ mod nodes;
 #[path = "../support/mod.rs"]
 mod support;
 
-use nodes::{LONG, Node, node, text, three};
+use nodes::{LONG, Node, node, text, three, three_with};
 use support::broker::free_port;
 use support::wire::{Packet, Prop};
 use support::{Connect, wait_until};
@@ -177,4 +177,45 @@ fn one_that_is_left_is_a_cluster_again() {
     one.wait_formed(2);
     two.client(&Connect::v5("publisher")).publish("a/2", "together", 1);
     kept.expect_payload("together");
+}
+
+/// All nodes get certificates of another authority, one after the other by a reload; who comes later finds them in use.
+#[test]
+fn new_certificates_are_taken_up_by_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    Node::make_certificates(folder.path(), &["--node", "localhost"]);
+    let [one, two, mut three] = three_with(Some(folder.path()));
+    Node::make_certificates(folder.path(), &["--node", "localhost", "--new-authority", "--force"]);
+    three.kill();
+    for node in [&one, &two] {
+        let reload = node.run(&["ctl", "reload"]);
+        assert!(reload.status.success(), "{}", text(&reload));
+    }
+    three.launch();
+    three.wait_formed(3);
+}
+
+/// One more node gets a certificate of the authority that the others have theirs of.
+#[test]
+fn one_more_node_gets_a_certificate_of_the_same_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    Node::make_certificates(folder.path(), &["--node", "localhost"]);
+    let [one, two, three] = three_with(Some(folder.path()));
+    let (authority, first) = (read("cluster-ca.pem"), read("localhost.pem"));
+    Node::make_certificates(folder.path(), &["--node", "node4"]);
+    assert_eq!((read("cluster-ca.pem"), read("localhost.pem")), (authority, first));
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    for (from, to) in
+        [("cluster-ca.pem", "cluster-ca.pem"), ("node4.pem", "localhost.pem"), ("node4.key", "localhost.key")]
+    {
+        std::fs::copy(folder.path().join(from), elsewhere.path().join(to)).unwrap();
+    }
+    let mut four = Node::new("n4", free_port(), &[]);
+    four.certificates = Some(elsewhere.path().to_owned());
+    four.launch();
+    wait_until("it can be told", LONG, || four.run(&["ctl", "cluster", "join", &one.address()]).status.success());
+    four.wait_formed(4);
+    drop((two, three));
 }

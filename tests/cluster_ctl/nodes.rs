@@ -4,7 +4,7 @@ use crate::support::broker::free_port;
 use crate::support::{Client, Connect, wait_until};
 use serde_json::Value;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -19,13 +19,23 @@ pub(crate) struct Node {
     folder: tempfile::TempDir,
     child: Option<Child>,
     nodes: Vec<u16>,
+    /// The folder that has the certificates, if it does not do without.
+    pub(crate) certificates: Option<PathBuf>,
 }
 
 impl Node {
     /// One that knows the first members by their doors; if that are none, it waits to be told.
     pub(crate) fn new(name: &str, door: u16, nodes: &[u16]) -> Self {
         let folder = tempfile::Builder::new().prefix("nightjar-ctl-").tempdir().expect("temporary folder");
-        Self { name: name.to_owned(), mqtt: free_port(), door, folder, child: None, nodes: nodes.to_vec() }
+        Self {
+            name: name.to_owned(),
+            mqtt: free_port(),
+            door,
+            folder,
+            child: None,
+            nodes: nodes.to_vec(),
+            certificates: None,
+        }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -44,19 +54,27 @@ impl Node {
         std::env::var("NIGHTJAR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_nightjar").to_owned())
     }
 
+    fn security(&self) -> String {
+        let Some(folder) = &self.certificates else { return "insecure = true\n".to_owned() };
+        let file = |name: &str| folder.join(name).display().to_string();
+        let [ca, certificate, key] = ["cluster-ca.pem", "localhost.pem", "localhost.key"].map(file);
+        format!("ca = {ca:?}\ncertificate = {certificate:?}\nkey = {key:?}\n")
+    }
+
     /// Starts the process and does not wait.
     pub(crate) fn launch(&mut self) {
         let nodes: Vec<String> = self.nodes.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
         let config = format!(
             "[node]\ndata = {:?}\n[store]\nsegment_size = \"8MiB\"\n[listeners.mqtt]\naddress = \"127.0.0.1:{}\"\n\
              anonymous = true\n[admin]\naddress = \"off\"\n[sys]\ninterval = \"1s\"\n[cluster]\nlisten = \"{}\"\n\
-             nodes = [{}]\nname = \"{}\"\nclients = \"127.0.0.1:{}\"\ninsecure = true\n",
+             nodes = [{}]\nname = \"{}\"\nclients = \"127.0.0.1:{}\"\n{}",
             self.data(),
             self.mqtt,
             self.address(),
             nodes.join(", "),
             self.name,
-            self.mqtt
+            self.mqtt,
+            self.security()
         );
         let path = self.folder.path().join("nightjar.toml");
         fs::write(&path, config).expect("write the config");
@@ -83,6 +101,14 @@ impl Node {
     pub(crate) fn lose_disk(&mut self) {
         self.kill();
         fs::remove_dir_all(self.data()).expect("remove the data");
+    }
+
+    /// Makes certificates in `folder`, of an authority that is there or of a new one.
+    #[track_caller]
+    pub(crate) fn make_certificates(folder: &Path, more: &[&str]) {
+        let mut command = Command::new(Self::binary());
+        let output = command.args(["cert", "dev"]).arg(folder).args(more).output().expect("run a command");
+        assert!(output.status.success(), "{}", text(&output));
     }
 
     /// `nightjar …` with its data folder.
@@ -172,8 +198,15 @@ pub(crate) fn node<'a>(seen: &'a Value, name: &str) -> &'a Value {
 /// Three nodes that have formed a cluster.
 #[track_caller]
 pub(crate) fn three() -> [Node; 3] {
+    three_with(None)
+}
+
+/// Three with certificates from this folder.
+#[track_caller]
+pub(crate) fn three_with(certificates: Option<&Path>) -> [Node; 3] {
     let doors = [free_port(), free_port(), free_port()];
     let mut nodes = [1, 2, 3].map(|number| Node::new(&format!("n{number}"), doors[number - 1], &doors));
+    nodes.iter_mut().for_each(|node| node.certificates = certificates.map(Path::to_owned));
     nodes.iter_mut().for_each(Node::launch);
     for node in &nodes {
         node.wait_formed(3);

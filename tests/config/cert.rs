@@ -100,13 +100,38 @@ fn nothing_is_replaced_unless_it_is_told_to() {
     let dir = folder.path();
     assert!(dev(dir, &["--node", "node1"]).status.success());
     let before = fs::read(dir.join("cluster-ca.pem")).unwrap();
-    let again = dev(dir, &["--node", "node2"]);
-    assert_eq!(again.status.code(), Some(1));
-    assert!(told(&again).contains("cluster-ca.pem is there already; --force replaces it"), "{}", told(&again));
-    assert_eq!(super::names_in(dir), ["cluster-ca.key", "cluster-ca.pem", "node1.key", "node1.pem"]);
-    assert_eq!(fs::read(dir.join("cluster-ca.pem")).unwrap(), before);
+    for (options, file) in [
+        (&["--node", "node1", "--node", "node2"][..], "node1.pem"),
+        (&["--node", "node2", "--new-authority"], "cluster-ca.pem"),
+    ] {
+        let again = dev(dir, options);
+        assert_eq!(again.status.code(), Some(1));
+        assert!(told(&again).contains(&format!("{file} is there already; --force replaces it")), "{}", told(&again));
+        assert_eq!(super::names_in(dir), ["cluster-ca.key", "cluster-ca.pem", "node1.key", "node1.pem"]);
+    }
     assert!(dev(dir, &["--node", "node1", "--force"]).status.success());
+    assert_eq!(fs::read(dir.join("cluster-ca.pem")).unwrap(), before);
+    assert!(dev(dir, &["--node", "node1", "--new-authority", "--force"]).status.success());
     assert_ne!(fs::read(dir.join("cluster-ca.pem")).unwrap(), before);
+    for of_clusters in [&["--new-authority"][..], &["--dns", "nodes.example"]] {
+        assert_eq!(dev(dir, of_clusters).status.code(), Some(2), "{of_clusters:?}");
+    }
+}
+
+#[test]
+fn one_more_node_is_of_the_same_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    assert!(dev(dir, &["--node", "node1"]).status.success());
+    assert!(dev(dir, &["--node", "node2"]).status.success());
+    meet((dir, "node1"), (dir, "node2"), "node2").unwrap();
+    assert!(dev(dir, &["--node", "node3", "--dns", "nodes.example"]).status.success());
+    meet((dir, "node1"), (dir, "node3"), "nodes.example").unwrap();
+    assert!(meet((dir, "node1"), (dir, "node2"), "nodes.example").is_err());
+    fs::remove_file(dir.join("cluster-ca.key")).unwrap();
+    let without = dev(dir, &["--node", "node4"]);
+    assert_eq!(without.status.code(), Some(1), "nobody can sign without the key");
+    assert!(told(&without).contains("cluster-ca.key"), "{}", told(&without));
 }
 
 #[test]

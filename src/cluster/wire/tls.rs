@@ -1,9 +1,12 @@
 //! Mutual TLS between nodes: every node shows a certificate of the cluster's authority, whichever end it is.
 
 use crate::transport::{TlsProblem, certificates, private_key, problem};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +22,9 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// The name by which addresses of nodes are found. The certificate of a node that is dialled by its address, which is
+    /// not known when certificates are made, may be for this name instead.
+    pub found_by: Option<String>,
 }
 
 /// How the connections between nodes are secured.
@@ -35,6 +41,53 @@ pub enum Security {
 pub struct Tls {
     pub(super) client: Arc<ClientConfig>,
     pub(super) server: Arc<ServerConfig>,
+}
+
+/// Believes what the authority has signed for the host that was dialled; or, if that is an address, for the name by which
+/// it was found.
+#[derive(Debug)]
+struct Verifier {
+    known: Arc<WebPkiServerVerifier>,
+    found_by: Option<ServerName<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verify = |name| self.known.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+        verify(server_name).or_else(|error| match (server_name, &self.found_by) {
+            (ServerName::IpAddress(_), Some(name)) => verify(name),
+            _ => Err(error),
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.known.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.known.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.known.supported_verify_schemes()
+    }
 }
 
 impl Tls {
@@ -54,10 +107,16 @@ impl Tls {
         }
         let roots = Arc::new(roots);
 
+        let known = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| problem("ca", &files.ca, error))?;
+        // A name that can be resolved and cannot be in a certificate finds nobody with TLS.
+        let found_by = files.found_by.clone().and_then(|name| ServerName::try_from(name).ok());
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(unusable)?
-            .with_root_certificates(Arc::clone(&roots))
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier { known, found_by }))
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(|error| problem("key", &files.key, error))?;
         client.alpn_protocols = vec![ALPN.to_vec()];

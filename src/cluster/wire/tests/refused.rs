@@ -106,6 +106,7 @@ impl Office {
             ca: path("ca.pem"),
             certificate: path(&format!("{name}.pem")),
             key: path(&format!("{name}.key")),
+            found_by: None,
         };
         fs::write(&files.certificate, signed.certificate).unwrap();
         fs::write(&files.key, signed.key).unwrap();
@@ -130,6 +131,25 @@ async fn nodes_of_one_authority_speak_within_tls() {
     b.wire.secure(Security::Tls(Tls::read(&Office::new().files("b", &["127.0.0.1"])).unwrap()));
     assert_eq!(a.ask(b.id, ECHO, "still").await, Ok("still".into()));
     assert_eq!(a.wire.probe(&by_name, ECHO, "new".into(), LONG).await, Err(CallError::Unreachable));
+}
+
+#[tokio::test]
+async fn a_node_that_was_found_by_a_name_may_have_a_certificate_for_that() {
+    let office = Office::new();
+    let b = secured(2, &office.files("b", &["nodes.example"])).go().await;
+    let address = b.address.to_string();
+    let files = office.files("a", &["a.example"]);
+    for (found_by, answer) in [
+        (Some("nodes.example"), Ok("found".into())),
+        (Some("others.example"), Err(CallError::Unreachable)),
+        (None, Err(CallError::Unreachable)),
+    ] {
+        let a = secured(1, &TlsFiles { found_by: found_by.map(str::to_owned), ..files.clone() }).go().await;
+        assert_eq!(a.wire.probe(&address, ECHO, "found".into(), LONG).await, answer, "{found_by:?}");
+        // A host that was dialled by its name is that one.
+        let by_name = format!("localhost:{}", b.address.port());
+        assert_eq!(a.wire.probe(&by_name, ECHO, "".into(), LONG).await, Err(CallError::Unreachable));
+    }
 }
 
 #[tokio::test]
