@@ -16,14 +16,13 @@ use super::listener::Door;
 use super::loops::is_link;
 use super::moves::{Attaching, CUT_OFF, IN_USE, TRIES};
 use super::peer::{About, Close, Peer};
-use super::people::{Bounds, Share, Throttle, TooMany};
+use super::people::{Share, Throttle};
 use super::publish::RouteCache;
 use super::registry::Claim;
 use super::replay::Replay;
 use super::subscriber::{Filters, Subscriber};
 use super::turn::Inbox;
 use super::{Broker, feed, stats, trace};
-use crate::auth::Identity;
 use crate::env::entropy;
 use crate::telemetry::escape;
 use crate::transport::{Socket, TlsInfo};
@@ -144,34 +143,6 @@ impl Broker {
         };
         taken.subscriber.belongs_to(&newcomer.authenticated.identity, rights);
         Ok(self.connect(newcomer, &claim, assigned, will, taken))
-    }
-
-    /// Counts a connection for its user, where users are counted.
-    fn count_user(
-        &self,
-        authenticated: &Authenticated,
-        limits: &Limits,
-    ) -> Result<Option<Share<Arc<str>>>, (ReasonCode, &'static str)> {
-        self.share_of(&authenticated.identity, limits, limits.connections_per_user).map_err(|_| {
-            stats::add(|s| &s.refused_user, 1);
-            (ReasonCode::QuotaExceeded, "too many connections of this user")
-        })
-    }
-
-    /// Counts a connection that came in before its user was counted.
-    pub(crate) fn count_late(&self, identity: &Identity, limits: &Limits) -> Option<Share<Arc<str>>> {
-        self.share_of(identity, limits, usize::MAX).ok().flatten()
-    }
-
-    fn share_of(
-        &self,
-        identity: &Identity,
-        limits: &Limits,
-        connections: usize,
-    ) -> Result<Option<Share<Arc<str>>>, TooMany> {
-        let bounds = Bounds { connections, arrivals: 0, rate: limits.user_rate };
-        let Some(user) = identity.owner().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
-        self.users.enter(Arc::clone(user), &bounds, self.clock.tick()).map(Some)
     }
 
     /// Whether the newcomer may have what belongs to its client identifier: its session is its user's, and nobody is

@@ -4,7 +4,9 @@ use super::Broker;
 use super::access::Access;
 use super::connection::{Connection, End};
 use super::handshake::{Opening, Refusal, client_maximum, read_some, send_connack};
+use super::limits::Limits;
 use super::listener::Door;
+use super::people::{Bounds, Share, TooMany};
 use super::stats;
 use crate::auth::{Attempt, Denied, Exchange, Identity, Step};
 use crate::env::task;
@@ -229,5 +231,35 @@ impl Connection {
     /// Whether the client's credentials have expired at `now`.
     pub(crate) fn credentials_expired(&self, now: Wall) -> bool {
         self.credentials_expire.is_some_and(|at| at <= now)
+    }
+}
+
+impl Broker {
+    /// Counts a connection for its user, where users are counted.
+    pub(super) fn count_user(
+        &self,
+        authenticated: &Authenticated,
+        limits: &Limits,
+    ) -> Result<Option<Share<Arc<str>>>, (ReasonCode, &'static str)> {
+        self.share_of(&authenticated.identity, limits, limits.connections_per_user).map_err(|_| {
+            stats::add(|s| &s.refused_user, 1);
+            (ReasonCode::QuotaExceeded, "too many connections of this user")
+        })
+    }
+
+    /// Counts a connection that came in before its user was counted.
+    pub(crate) fn count_late(&self, identity: &Identity, limits: &Limits) -> Option<Share<Arc<str>>> {
+        self.share_of(identity, limits, usize::MAX).ok().flatten()
+    }
+
+    fn share_of(
+        &self,
+        identity: &Identity,
+        limits: &Limits,
+        connections: usize,
+    ) -> Result<Option<Share<Arc<str>>>, TooMany> {
+        let bounds = Bounds { connections, arrivals: 0, rate: limits.user_rate };
+        let Some(user) = identity.owner().filter(|_| !bounds.is_unlimited()) else { return Ok(None) };
+        self.users.enter(Arc::clone(user), &bounds, self.clock.tick()).map(Some)
     }
 }

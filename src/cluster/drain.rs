@@ -15,7 +15,7 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(100);
 const CLIENTS: usize = 10;
 /// How often it is looked whether it is to be drained.
-const BEGIN: Duration = Duration::from_millis(400);
+const BEGIN: Duration = Duration::from_millis(1_000);
 /// At every so many looks what is still led is handed over: it takes a moment.
 const HAND_OVER: u32 = 10;
 

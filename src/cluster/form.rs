@@ -16,7 +16,7 @@ use super::raft::{Groups, Parts, founding};
 use super::sentry;
 use super::settle::Settling;
 use super::upkeep;
-use super::wire::{CallError, Refusal, Settings, Transport, Wire};
+use super::wire::{CallError, Refusal, Security, Settings, Transport, Wire};
 use crate::broker::Others as _;
 use crate::env::{net, task};
 use crate::store::{Opened, Replication};
@@ -42,6 +42,8 @@ const JOIN: u8 = 2;
 const LOOKING: Duration = Duration::from_secs(2);
 const JOINING: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often it is looked whether this node is in touch: a lease and this is less than clients may be kept waiting.
+const TOUCH: Duration = Duration::from_millis(400);
 /// Bytes of all logs together that are held in memory.
 const MOST_HELD: usize = 64 << 20;
 /// Connections of other nodes that may wait to be accepted.
@@ -370,6 +372,18 @@ async fn come_in(member: &Arc<Member>, identity: &Identity) -> io::Result<()> {
     }
 }
 
+impl Member {
+    /// New connections to other nodes, and of them, are secured so from now on. Whether they are secured at all does not
+    /// change while a node runs.
+    pub fn secure(&self, security: Security) {
+        if let (Some(running), Security::Tls(_), Security::Tls(_)) =
+            (self.running.get(), &self.settings.security, &security)
+        {
+            running.wire.secure(security);
+        }
+    }
+}
+
 /// Serves clients as long as this node is in touch with the others.
 async fn serve(member: &Arc<Member>) -> io::Result<()> {
     let _tasks = [
@@ -377,7 +391,7 @@ async fn serve(member: &Arc<Member>) -> io::Result<()> {
         task::hold(upkeep::run(Arc::clone(member))),
         task::hold(drain::run(Arc::clone(member))),
     ];
-    let (mut was_ready, mut look) = (false, task::interval(AGAIN));
+    let (mut was_ready, mut look) = (false, task::interval(TOUCH));
     loop {
         let stage = member.control.lock().node(member.node).map(Node::stage);
         let active = stage.is_some_and(|stage| stage != Stage::Joining);

@@ -220,16 +220,6 @@ impl Member {
         self.stop.send_replace(true);
     }
 
-    /// New connections to other nodes, and of them, are secured so from now on. Whether they are secured at all does not
-    /// change while a node runs.
-    pub fn secure(&self, security: Security) {
-        if let (Some(running), Security::Tls(_), Security::Tls(_)) =
-            (self.running.get(), &self.settings.security, &security)
-        {
-            running.wire.secure(security);
-        }
-    }
-
     async fn end(&self) {
         self.ready.send_replace(false);
         self.ways.lock().clear();

@@ -36,6 +36,8 @@ pub(super) struct Opened {
 pub(super) struct Doors {
     threads: Vec<Sender<Command>>,
     listeners: Vec<Arc<Listener>>,
+    /// The first were opened.
+    are_open: bool,
     /// By which the page's consoles come in.
     console: Option<Arc<Listener>>,
 }
@@ -49,7 +51,12 @@ pub(super) struct Change {
 
 impl Doors {
     pub(super) fn new(threads: Vec<Sender<Command>>) -> Self {
-        Self { threads, listeners: Vec::new(), console: None }
+        Self { threads, listeners: Vec::new(), are_open: false, console: None }
+    }
+
+    /// Whether the first listeners were opened: in a cluster that waits until the node is in touch.
+    pub(super) fn are_open(&self) -> bool {
+        self.are_open
     }
 
     pub(super) fn listeners(&self) -> &[Arc<Listener>] {
@@ -90,6 +97,7 @@ impl Doors {
 
     /// Does it. Who is connected stays, also by a listener that is closed.
     pub(super) fn apply(&mut self, change: Change) {
+        self.are_open = true;
         for listener in change.closed {
             tracing::info!(name = %listener.name, address = %listener.settings().address, "no longer listening");
             listener.close();

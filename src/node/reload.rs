@@ -21,6 +21,9 @@ pub enum ReloadError {
     /// It has mistakes.
     #[error(transparent)]
     Mistakes(#[from] Mistakes),
+    /// The node has only begun.
+    #[error("this node has not let anybody in yet; try again when it is ready")]
+    NotOpen,
     /// A new listener cannot be opened.
     #[error("{0}")]
     Listen(String),
@@ -66,6 +69,10 @@ impl Inside {
         loaded: Loaded,
         keep: impl FnOnce(&mut State) -> Result<(), ReloadError>,
     ) -> Result<Changes, ReloadError> {
+        if !state.doors.are_open() {
+            // What it begins with is on its way, and may be in the way of what is new.
+            return Err(ReloadError::NotOpen);
+        }
         let changes = state.loaded.config.changes(&loaded.config);
         let access = self.broker.access();
         let previous = Previous { access: &access, tls: state.doors.tls() };

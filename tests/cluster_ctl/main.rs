@@ -188,11 +188,18 @@ fn new_certificates_are_taken_up_by_a_reload() {
     Node::make_certificates(folder.path(), &["--node", "localhost", "--new-authority", "--force"]);
     three.kill();
     for node in [&one, &two] {
+        wait_until("it is in touch with the other one", LONG, || node.run(&["health"]).status.success());
         let reload = node.run(&["ctl", "reload"]);
         assert!(reload.status.success(), "{}", text(&reload));
     }
     three.launch();
     three.wait_formed(3);
+    // One that waits for the others has nothing open yet, and says so.
+    let mut alone = Node::new("alone", free_port(), &[]);
+    alone.launch();
+    alone.wait_status("that it waits", |seen| seen["state"] == "waiting");
+    let early = alone.run(&["ctl", "reload"]);
+    assert!(!early.status.success() && text(&early).contains("has not let anybody in yet"), "{}", text(&early));
 }
 
 /// One more node gets a certificate of the authority that the others have theirs of.
