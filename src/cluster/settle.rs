@@ -37,6 +37,8 @@ const RENEWING: Duration = Duration::from_millis(600);
 /// How long a member is waited for before the control group is asked about it, again and again.
 const ASKING: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(50);
+/// How soon a lease that was not granted is asked for again.
+const SOON: Duration = Duration::from_millis(100);
 /// How many milliseconds a client waits until it is clear that a group has no leader.
 const PATIENCE: u64 = 2_000;
 
@@ -120,21 +122,36 @@ impl Settling {
     }
 
     async fn renew(&self) {
-        let mut again = task::interval(Duration::from_millis(RENEWAL));
+        let (control, mut again) = (self.groups.control(), task::interval(Duration::from_millis(RENEWAL)));
         loop {
-            let asked = self.clock.tick();
-            let home = Bytes::copy_from_slice(&self.desk.home().0.to_le_bytes());
-            let answer = self.ask_control(RENEW, home, RENEWING).await;
-            if let Some(age) = answer.and_then(|mut answer| answer.try_get_u64_le().ok()) {
-                let spell = self.lease.lock().granted(asked, age, self.clock.tick());
-                if let Some(spell) = spell
-                    && task::timeout(RENEWING, self.catch_up()).await == Ok(true)
-                {
-                    self.lease.lock().caught_up(spell);
+            let reign = control.reign();
+            let renewed = async {
+                while !self.renew_once().await {
+                    task::sleep(SOON).await;
                 }
+                again.tick().await;
+            };
+            tokio::select! {
+                () = renewed => {}
+                // Who leads now may answer at once.
+                _ = control.next_reign(reign) => {}
             }
-            again.tick().await;
         }
+    }
+
+    /// Whether the lease was renewed.
+    async fn renew_once(&self) -> bool {
+        let asked = self.clock.tick();
+        let home = Bytes::copy_from_slice(&self.desk.home().0.to_le_bytes());
+        let answer = self.ask_control(RENEW, home, RENEWING).await;
+        let Some(age) = answer.and_then(|mut answer| answer.try_get_u64_le().ok()) else { return false };
+        let spell = self.lease.lock().granted(asked, age, self.clock.tick());
+        if let Some(spell) = spell
+            && task::timeout(RENEWING, self.catch_up()).await == Ok(true)
+        {
+            self.lease.lock().caught_up(spell);
+        }
+        true
     }
 
     /// Applies what every group had agreed on by now; whether it could be found out.
